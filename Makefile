@@ -1,0 +1,46 @@
+# Each target does its own set-up in .venv. The first call installs (a few minutes); later ones are quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test lab notebooks lint format clean help
+
+help:
+	@echo "make run        execute the first notebook; page and figures in build/"
+	@echo "make test       all tests: library, documentation examples, notebooks"
+	@echo "make lab        open the course in JupyterLab"
+	@echo "make notebooks  write notebooks/*.ipynb anew from notebooks/source and execute them"
+	@echo "make lint       ruff;  make format lets it correct"
+
+# The stamp is as old as pyproject.toml: a changed dependency installs, anything else does not.
+$(READY): pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[course,test]"
+	@touch $(READY)
+
+run: $(READY)
+	@$(BIN)/python -m fuse_lib run 00 --out build
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --nbval --nbval-cell-timeout=300 -p no:doctest notebooks
+	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
+
+lab: $(READY)
+	@$(BIN)/jupyter lab notebooks
+
+notebooks: $(READY)
+	@$(BIN)/python notebooks/build.py
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,12 @@
+"""The optimizers. Importing this needs torch and the standard library only.
+
+Reading order: `switchover.py` (when), `fuse.py` (one step), `second_order.py` (one L-BFGS iteration),
+then the parts it is made of: `direction.py`, `line_search.py`, `history.py`, `vectors.py`.
+"""
+
+from fuse_lib.optim import switchover
+from fuse_lib.optim.fuse import LBFGS, Fuse, FusePV
+from fuse_lib.optim.observation import Observation
+from fuse_lib.optim.report import StepReport
+
+__all__ = ["LBFGS", "Fuse", "FusePV", "Observation", "StepReport", "switchover"]

@@ -1,0 +1,72 @@
+"""The first phase: one of torch's own optimizers, adopted.
+
+`Fuse` does not write Adam again. It makes an instance of the class it was given and shares its
+parameter groups and state with it: what a scheduler, a checkpoint or the user changes in one is
+changed in the other, and the update is torch's, bit for bit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Classes whose weight decay is decoupled without a flag in their groups that says so.
+_DECOUPLED = ("Adafactor", "Muon")
+
+
+class FirstOrder:
+    """An instance of `cls` that lives on another optimizer's groups and state.
+
+    Raises:
+        TypeError: cls is no subclass of torch.optim.Optimizer, does not take one of `args`, or is one
+            that needs a closure.
+    """
+
+    def __init__(self, cls: type, params, lr, args: dict) -> None:
+        if not (isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)):
+            raise TypeError(f"first_order: got {cls!r}; allowed is a class such as torch.optim.Adam")
+        if issubclass(cls, torch.optim.LBFGS):
+            raise TypeError("first_order: got torch.optim.LBFGS; allowed is a class whose step() needs no closure")
+        try:
+            self.optimizer = cls(params, lr=lr, **args)
+        except TypeError as error:
+            if "keyword argument" not in str(error):
+                raise
+            raise TypeError(f"first_order_args: got {args!r}; allowed is what {cls.__name__} takes: {error}") from error
+
+    @property
+    def name(self) -> str:
+        return type(self.optimizer).__name__
+
+    def link(self, owner: torch.optim.Optimizer) -> None:
+        """Share the owner's groups and state from now on, whatever objects they are."""
+        shared = {"defaults": owner.defaults, "state": owner.state, "param_groups": owner.param_groups}
+        self.optimizer.__setstate__(shared)  # which also mends the states of older versions of torch
+
+    def step(self) -> None:
+        """One update from the gradients. Hooks are the owner's business, so the unhooked step is called."""
+        step = type(self.optimizer).step
+        while getattr(step, "hooked", False):
+            step = step.__wrapped__
+        step(self.optimizer)
+
+    def has_second_moments(self) -> bool:
+        """Whether the class keeps a mean of squared gradients, as far as can be told before a step."""
+        defaults = self.optimizer.defaults
+        return ("betas" in defaults and "eps" in defaults and self.name != "Adamax") or self.name == "RMSprop"
+
+    def second_moment(self, p: Tensor, group: dict) -> Tensor | None:
+        """The bias-corrected mean of g², like p, or None. (A complex p: of each part by itself.)"""
+        state = self.optimizer.state.get(p, {})
+        if "square_avg" in state:  # RMSprop
+            return state["square_avg"]
+        if "exp_avg_sq" not in state or "betas" not in group:
+            return None
+        step = float(state.get("step", 0))
+        correction = 1.0 - float(group["betas"][1]) ** step
+        return state.get("max_exp_avg_sq", state["exp_avg_sq"]) / (correction or 1.0)
+
+    def decay(self) -> str:
+        """Whether weight decay is part of the objective: "coupled" or "decoupled"."""
+        flag = self.optimizer.defaults.get("decoupled_weight_decay", self.name in _DECOUPLED)
+        return "decoupled" if flag else "coupled"

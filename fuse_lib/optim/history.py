@@ -1,0 +1,261 @@
+"""The curvature memory of L-BFGS: the last m pairs (s, y) and their inner products.
+
+s is a step, y the change of the gradient along it. The secant condition B s = y is what an
+approximate Hessian B learns from the pair; it can only be positive definite if sᵀy > 0.
+
+The pairs lie in two (m, d) buffers, a ring: a new pair overwrites the oldest. Their inner products
+lie beside them in small float64 matrices on the host, so that a direction costs two passes over the
+buffers and nothing else of length d: one for SᵀG and YᵀG products with the new gradient, one to add
+the chosen combination up.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fuse_lib.optim.direction import Direction, compact
+
+CHUNK = 1 << 18  # columns that are widened at a time when the history dtype is narrower
+
+
+class Pair(NamedTuple):
+    """A pair that is not in the ring yet: s and y, (d,) each."""
+
+    s: Tensor
+    y: Tensor
+
+
+class Verdict(NamedTuple):
+    """What becomes of a pair. reason: "kept", "damped" or why it is not kept. tau: Powell's mixing weight."""
+
+    keep: bool
+    reason: str
+    tau: float = 1.0
+
+
+class History:
+    """A ring of at most `size` pairs.
+
+    Args:
+        size: m ≥ 1.
+        numel: d.
+        dtype: of the vectors that come in and go out.
+        device: of everything of length d.
+        history_dtype: of the two buffers; products are accumulated in `dtype`.
+        damped: mend a pair of too little curvature (Powell) instead of leaving it out.
+    """
+
+    def __init__(self, size, numel, dtype, device, history_dtype=None, damped=False) -> None:
+        self.size, self.numel, self.dtype, self.device = size, numel, dtype, device
+        self.history_dtype = history_dtype or dtype
+        self.damped = damped
+        self.S: Tensor | None = None  # (m, d), allocated with the first pair
+        self.Y: Tensor | None = None
+        self.slots: list[int] = []  # rows in use, from the oldest pair to the newest
+        self.sy = torch.zeros(size, size, dtype=torch.float64)  # s_iᵀy_j where pair i is not younger than j
+        self.yy = torch.zeros(size, size, dtype=torch.float64)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the buffers hold anything."""
+        return max(self.slots, default=-1) + 1
+
+    def allocate(self) -> None:
+        if self.S is None:
+            shape = (self.size, self.numel)
+            self.S = torch.zeros(shape, dtype=self.history_dtype, device=self.device)
+            self.Y = torch.zeros_like(self.S)
+
+    def clear(self) -> None:
+        self.slots.clear()
+
+    def rounded(self, s: Tensor, y: Tensor) -> Pair:
+        """The pair as the buffers will hold it, so that its products are those of what is stored."""
+        return Pair(s.to(self.history_dtype).to(self.dtype), y.to(self.history_dtype).to(self.dtype))
+
+    # ---- products with the stored rows
+    def times(self, v: Tensor) -> list[Tensor]:
+        """[S v, Y v], (rows,) each, on the device; empty where there is no pair."""
+        n = self.rows
+        if n == 0:
+            return [v.new_zeros(0), v.new_zeros(0)]
+        return [_rows_times(self.S[:n], v), _rows_times(self.Y[:n], v)]
+
+    def combine(self, direction: Direction, g: Tensor) -> Tensor:
+        """S c_s + Y c_y + c_g g, (d,)."""
+        coefficients = torch.zeros(2, self.rows, dtype=torch.float64)
+        coefficients[:, self.slots] = torch.stack([direction.s, direction.y])
+        coefficients = coefficients.to(device=self.device, dtype=self.dtype)
+        total = g * direction.g
+        for buffer, c in zip((self.S, self.Y), coefficients, strict=True):
+            _add_rows(total, buffer[: self.rows], c)
+        return total
+
+    # ---- pairs
+    def products(self, pair: Pair) -> list[Tensor]:
+        """What `add` needs to know of a pair, still on the device: sᵀs, sᵀy, yᵀy, S y, Y y [, S s, Y s]."""
+        dots = torch.stack([torch.dot(pair.s, pair.s), torch.dot(pair.s, pair.y), torch.dot(pair.y, pair.y)])
+        return [dots, *self.times(pair.y), *(self.times(pair.s) if self.damped else ())]
+
+    def judge(self, ss: float, sy: float, yy: float) -> Verdict:
+        """Whether a pair has enough curvature, whatever the scales of f and x.
+
+        Kept when cos(s, y) = sᵀy/(‖s‖‖y‖) is above the rounding error of the dtype: along the step the
+        gradient has to change in the direction of the step. With damping the bound is Powell's
+        sᵀy ≥ 0.2 sᵀBs (Nocedal & Wright, procedure 18.2) with B = I/γ, and a pair that misses it is moved
+        towards Bs until it holds.
+        """
+        if not (math.isfinite(ss) and math.isfinite(sy) and math.isfinite(yy)):
+            return Verdict(False, "not finite")
+        if ss == 0.0 or yy == 0.0:
+            return Verdict(False, "no step" if ss == 0.0 else "gradient did not change")
+        if self.damped:
+            bss = ss / self._gamma(ss, sy)
+            if sy < 0.2 * bss:
+                return Verdict(True, "damped", 0.8 * bss / (bss - sy))
+        floor = 10.0 * torch.finfo(self.dtype).eps
+        if sy <= floor * math.sqrt(ss) * math.sqrt(yy):
+            return Verdict(False, "no positive curvature")
+        return Verdict(True, "kept")
+
+    def add(self, pair: Pair, numbers: list[list[float]], sg: Tensor, yg: Tensor, with_g: list[float]) -> Verdict:
+        """Put a pair into the ring, if `judge` keeps it.
+
+        Args:
+            pair: as `rounded`.
+            numbers: `products(pair)`, read to the host.
+            sg, yg: (m,) float64, s_iᵀg and y_iᵀg by row; the new pair's entries are filled in.
+            with_g: sᵀg and yᵀg.
+        """
+        (ss, sy, yy), s_y, y_y, *damping = numbers
+        verdict = self.judge(ss, sy, yy)
+        if not verdict.keep:
+            return verdict
+        s, y = pair
+        s_with_g, y_with_g = with_g
+        if verdict.tau < 1.0:  # y ← τ y + (1 − τ) s/γ, and every product with it
+            tau, rest = verdict.tau, (1.0 - verdict.tau) / self._gamma(ss, sy)
+            y = y.mul(tau).add_(s, alpha=rest)
+            s_y, y_y = (_mix(tau, a, rest, b) for a, b in zip((s_y, y_y), damping, strict=True))
+            yy = tau * tau * yy + 2 * tau * rest * sy + rest * rest * ss
+            sy = tau * sy + rest * ss
+            y_with_g = tau * y_with_g + rest * s_with_g
+        row = self._free_row()
+        n = len(s_y)
+        self.sy[:n, row] = torch.tensor(s_y, dtype=torch.float64)
+        self.yy[:n, row] = torch.tensor(y_y, dtype=torch.float64)
+        self.yy[row, :n] = self.yy[:n, row]
+        self.sy[row, row], self.yy[row, row] = sy, yy
+        sg[row], yg[row] = s_with_g, y_with_g
+        self.S[row].copy_(s)
+        self.Y[row].copy_(y)
+        self.slots.append(row)
+        return verdict
+
+    def append_unmeasured(self, s: Tensor, y: Tensor) -> None:
+        """Store a pair of the first phase; `measure` computes the products of all of them later."""
+        row = self._free_row()
+        self.S[row].copy_(s)
+        self.Y[row].copy_(y)
+        self.slots.append(row)
+
+    def measure(self) -> tuple[int, int]:
+        """Compute all inner products anew and drop the pairs that `judge` does not keep.
+
+        Returns: (pairs kept, pairs there were). One host synchronisation.
+        """
+        stored = len(self.slots)
+        if stored == 0:
+            return 0, 0
+        n = self.rows
+        columns = [torch.stack(self.times(row.to(self.dtype))) for row in self.Y[:n]]
+        lengths = torch.stack([torch.dot(r, r) for r in (row.to(self.dtype) for row in self.S[:n])])
+        packed = torch.cat([torch.stack(columns).reshape(-1), lengths]).to(self._wide()).tolist()
+        table = torch.tensor(packed[:-n], dtype=torch.float64).reshape(n, 2, n)
+        self.sy[:n, :n], self.yy[:n, :n] = table[:, 0].T, table[:, 1].T
+        damped, self.damped = self.damped, False  # mending needs the pairs one by one
+        self.slots = [
+            i for i in self.slots if self.judge(packed[i - n], float(self.sy[i, i]), float(self.yy[i, i])).keep
+        ]
+        self.damped = damped
+        return len(self.slots), stored
+
+    def direction(self, sg: Tensor, yg: Tensor, gg: float) -> Direction:
+        """Coefficients of −Hg (see direction.py), from the products of g with the rows."""
+        order = torch.tensor(self.slots)
+        sy = self.sy[order][:, order]
+        yy = self.yy[order][:, order]
+        return compact(sy, yy, sg[order], yg[order], gg)
+
+    # ---- checkpoints
+    def state(self) -> dict[str, Tensor]:
+        """The small tensors: slots (m,) int64, −1 where unused; sy and yy (m, m) float64."""
+        slots = self.slots + [-1] * (self.size - len(self.slots))
+        return {"slots": torch.tensor(slots), "sy": self.sy.clone(), "yy": self.yy.clone()}
+
+    def load(self, state: dict[str, Tensor], S: Tensor | None, Y: Tensor | None) -> None:
+        """Take over small tensors and buffers, (m, d) each, by copying them.
+
+        Raises:
+            ValueError: they are of another history_size or number of parameters; nothing is changed.
+        """
+        for name, tensor, shape in (("sy", state["sy"], (self.size, self.size)), ("S", S, (self.size, self.numel))):
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise ValueError(
+                    f"state_dict: its history ({name}) has shape {tuple(tensor.shape)}; allowed is {shape}, which "
+                    "this optimizer's history_size and parameters give"
+                )
+        self.slots = [i for i in state["slots"].tolist() if i >= 0]
+        self.sy.copy_(state["sy"])
+        self.yy.copy_(state["yy"])
+        self.S = self.Y = None
+        if S is not None:
+            self.allocate()
+            self.S.copy_(S)
+            self.Y.copy_(Y)
+
+    # ---- inside
+    def _gamma(self, ss: float, sy: float) -> float:
+        """The scale γ of H₀ = γI, before a pair with these products is added."""
+        if not self.slots:
+            return ss / abs(sy) if sy else 1.0
+        newest = self.slots[-1]
+        return float(self.sy[newest, newest] / self.yy[newest, newest])
+
+    def _free_row(self) -> int:
+        self.allocate()
+        if len(self.slots) == self.size:
+            return self.slots.pop(0)
+        return next(row for row in range(self.size) if row not in self.slots)
+
+    def _wide(self) -> torch.dtype:
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
+
+def _mix(a: float, x: list[float], b: float, y: list[float]) -> list[float]:
+    return [a * p + b * q for p, q in zip(x, y, strict=True)]
+
+
+def _rows_times(buffer: Tensor, v: Tensor) -> Tensor:
+    if buffer.dtype == v.dtype:
+        return torch.mv(buffer, v)
+    total = v.new_zeros(buffer.shape[0])
+    for a in range(0, v.numel(), CHUNK):
+        total += torch.mv(buffer[:, a : a + CHUNK].to(v.dtype), v[a : a + CHUNK])
+    return total
+
+
+def _add_rows(total: Tensor, buffer: Tensor, c: Tensor) -> None:
+    """total += bufferᵀ c."""
+    if buffer.dtype == total.dtype:
+        total.addmv_(buffer.T, c)
+        return
+    for a in range(0, total.numel(), CHUNK):
+        total[a : a + CHUNK].addmv_(buffer[:, a : a + CHUNK].T.to(total.dtype), c)

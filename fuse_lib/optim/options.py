@@ -1,0 +1,66 @@
+"""The settings of an optimizer, checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fuse_lib.optim import handover as handovers
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the constructor of `Fuse` takes beside its parameters, its first phase and its rule.
+
+    Raises:
+        ValueError, TypeError: a value that is not allowed; the message names it.
+    """
+
+    handover: str = "pairs"
+    history_size: int = 10
+    line_search: str = "strong_wolfe"
+    inner_steps: int = 1
+    max_evals: int = 25
+    full_batch: bool = False
+    skip_nonfinite: bool = False
+    check_every: int = 1
+    history_dtype: torch.dtype | None = None
+    process_group: object = None
+    damped: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("handover", self.handover, handovers.MODES)
+        _one_of("line_search", self.line_search, ("strong_wolfe",))
+        _integer("history_size", self.history_size, 1)
+        _integer("inner_steps", self.inner_steps, 1)
+        _integer("max_evals", self.max_evals, 2)
+        _integer("check_every", self.check_every, 1)
+        for name in ("full_batch", "skip_nonfinite", "damped"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: got {getattr(self, name)!r}; allowed is True or False")
+        dtype = self.history_dtype
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"history_dtype: got {dtype!r}; allowed is None or a floating-point torch.dtype")
+        if self.process_group is not None:
+            raise ValueError("process_group: several processes are not supported yet; allowed is None")
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}; allowed is {', '.join(map(repr, allowed))}")
+
+
+def _integer(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}: got {value!r}; allowed is an integer ≥ {least}")
+
+
+def check_lr(lr: object) -> None:
+    """lr: a number ≥ 0 or a one-element tensor, as torch's own optimizers take it."""
+    if isinstance(lr, torch.Tensor):
+        if lr.numel() != 1:
+            raise ValueError(f"Tensor lr must be 1-element: got shape {tuple(lr.shape)}; allowed is one number")
+        lr = float(lr)
+    if not isinstance(lr, int | float) or isinstance(lr, bool) or not 0.0 <= lr < float("inf"):
+        raise ValueError(f"lr: got {lr!r}; allowed is a finite number ≥ 0")

@@ -1,0 +1,309 @@
+"""The second phase: one L-BFGS iteration, from vectors, history, direction and line search.
+
+An iteration is four lines of mathematics:
+
+    fold in the last pair, take the products of the history with the gradient   (one read to the host)
+    p = −Hg                                                                     (direction.py)
+    find t by a strong Wolfe search along x + t p                               (one read a trial)
+    x ← x + t p, with s = the step and y = the change of the gradient as the next pair
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fuse_lib.optim.history import History, Pair
+from fuse_lib.optim.line_search import Sample, better, search
+from fuse_lib.optim.vectors import Gradient, Vectors
+
+
+Evaluate = Callable[[], tuple[object, "Tensor | float"]]  # () → (the closure's value, it as a scalar)
+
+
+class BrokenPromise(RuntimeError):
+    """full_batch=True was promised, but two calls of the closure at one point gave different losses."""
+
+
+@dataclass
+class Point:
+    """A point where the closure was evaluated.
+
+    x: parameters, (d,). value: what the closure returned. loss: it as a float or a 0-d tensor.
+    gradient: there. f, loss_read, grad_norm: objective, loss and ‖g‖ on the host, once they were read.
+    """
+
+    x: Tensor
+    value: object
+    loss: Tensor | float
+    gradient: Gradient
+    f: float = math.nan
+    loss_read: float = math.nan
+    grad_norm: float = math.nan
+
+
+@dataclass
+class Search:
+    """Where one line search along p ended. t = 0 and end = start where it found no step."""
+
+    start: Point
+    end: Point
+    t: float
+    stop_reason: str | None
+
+
+@dataclass
+class SecondOrder:
+    """The state of the second phase and its iteration.
+
+    vectors: the parameters. history: the curvature memory. full_batch: the closure is one function.
+    pair: the last step's pair, not yet in the history.
+    known: the last point where the full-batch function was evaluated. at_known: whether the parameters were
+        left there; otherwise a first-order or blended step led away from it.
+    failures: searches in a row that found no lower loss. promise_checked: full_batch was tested once.
+    """
+
+    vectors: Vectors
+    history: History
+    full_batch: bool = False
+    pair: Pair | None = None
+    known: Point | None = None
+    at_known: bool = False
+    failures: int = 0
+    promise_checked: bool = False
+    _sg: Tensor = field(init=False, repr=False)
+    _yg: Tensor = field(init=False, repr=False)
+    _gg: float = field(init=False, default=math.nan, repr=False)
+    _g1: float = field(init=False, default=math.nan, repr=False)
+
+    # ---- the start of a step
+    def start(self, evaluate: Evaluate) -> Point:
+        """The point a step starts from, with everything about it on the host.
+
+        The closure is called, unless the full-batch function was last evaluated at the parameters as they
+        are now, bit for bit; whether they are the same is read along with the rest. Where a step of another
+        kind led here from the last known point, that step's pair costs nothing: both gradients are there.
+        """
+        known, self.known = self.known, None
+        if known is not None and self.at_known and not self.vectors.refrozen():
+            if not self.look(known, self.vectors.position()):
+                self.known = known
+                return known
+        point = self.evaluate(evaluate)
+        if self.full_batch and not self.promise_checked:
+            self._check_promise(point, evaluate)
+        if known is not None and not self.at_known:
+            self.remember(known, point)
+        self.look(point)
+        return point
+
+    def stay(self, point: Point, here: bool) -> None:
+        """Keep a point of the full-batch function for the next step."""
+        if self.full_batch:
+            value = point.value
+            point.value = value.detach() if isinstance(value, Tensor) else value  # let its graph go
+            self.known, self.at_known = point, here
+
+    def evaluate(self, evaluate: Evaluate) -> Point:
+        """Call the closure at the parameters as they are; nothing is read."""
+        value, loss = evaluate()
+        return Point(self.vectors.position(), value, loss, self.vectors.gradient(start=True))
+
+    def _check_promise(self, point: Point, evaluate: Evaluate) -> None:
+        _, again = evaluate()
+        gradient = self.vectors.gradient()
+        off = torch.dot(*2 * [gradient.vector - point.gradient.vector])
+        (off, size), (f1,), (f2,) = self.vectors.read(
+            [torch.stack([off, point.gradient.norm_sq])], [point.loss, again]
+        )
+        tolerance = 1e3 * self._eps(point.loss)
+        if abs(f2 - f1) > tolerance * max(abs(f1), abs(f2)) or off > (1e3 * tolerance) ** 2 * size:
+            raise BrokenPromise(
+                f"full_batch=True: two calls of the closure at the same parameters gave {f1!r} and {f2!r}. It must be "
+                "the same function each time: no dropout (call model.eval(), or fix the mask), no batch norm whose "
+                "statistics move, no resampling of the batch or of collocation points inside the closure. "
+                "Otherwise leave full_batch=False"
+            )
+        self.promise_checked = True
+
+    def look(self, point: Point, here: Tensor | None = None) -> bool:
+        """Read a point, and the last pair, to the host; put the pair into the history.
+
+        here: the present parameters. Returns True, and changes nothing, where they are not point.x.
+        """
+        g, history = point.gradient.vector, self.history
+        moved = None if here is None else (here != point.x).any()
+        scalars = torch.stack([point.gradient.norm_sq, torch.dot(g, g), torch.linalg.vector_norm(g, 1)])
+        products = [scalars, *history.times(g)]
+        if self.pair is not None:
+            with_g = torch.stack([torch.dot(self.pair.s, g), torch.dot(self.pair.y, g)])
+            products += [with_g, *history.products(self.pair)]
+        read = self.vectors.read(products, [point.loss, self.vectors.penalty(), moved])
+        *inner, (loss,), (penalty,), (was_moved,) = read
+        if was_moved:
+            return True
+        (norm_sq, self._gg, self._g1), sg, yg, *of_pair = inner
+        point.f, point.loss_read = self.vectors.objective(loss, penalty), loss
+        point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
+        self._sg = torch.zeros(history.size, dtype=torch.float64)
+        self._yg = torch.zeros_like(self._sg)
+        self._sg[: len(sg)], self._yg[: len(yg)] = torch.tensor(sg), torch.tensor(yg)
+        if self.pair is not None:
+            with_g, *numbers = of_pair
+            history.add(self.pair, numbers, self._sg, self._yg, with_g)
+            self.pair = None
+        return False
+
+    # ---- one iteration
+    def direction(self, point: Point) -> tuple[Tensor, float]:
+        """p = −Hg at a point that was looked at, and its slope gᵀp. −g where the history is of no use."""
+        if self.history:
+            found = self.history.direction(self._sg, self._yg, self._gg)
+            if math.isfinite(found.slope) and found.slope < 0:
+                return self.history.combine(found, point.gradient.vector), found.slope
+            self.history.clear()
+        return -point.gradient.vector, -self._gg
+
+    def line_search(self, start: Point, evaluate: Evaluate, max_evals: int, first_trial: float = 1.0) -> Search:
+        """Search along −Hg and leave the parameters at the best finite point that was seen.
+
+        Whatever ends the search early (an exception of the closure, Ctrl-C) puts them back to the start.
+        """
+        if not (math.isfinite(start.f) and math.isfinite(start.grad_norm) and math.isfinite(self._gg)):
+            return Search(start, start, 0.0, "non_finite")
+        if self._gg == 0.0 or first_trial == 0.0:
+            return Search(start, start, 0.0, "converged" if self._gg == 0.0 else None)
+        if max_evals < 1:
+            return Search(start, start, 0.0, "max_evals")
+        p, slope = self.direction(start)
+        first = first_trial if self.history else first_trial * min(1.0, 1.0 / self._g1)
+        outward = self.vectors.outward(p)
+        best = last = start
+        best_sample = Sample(0.0, start.f, slope)
+
+        def phi(t: float) -> Sample:
+            nonlocal best, last, best_sample
+            self.vectors.move(start.x, t, outward)
+            value, loss = evaluate()
+            gradient = self.vectors.gradient()
+            scalars = torch.stack([torch.dot(gradient.vector, p), gradient.norm_sq])
+            (dslope, norm_sq), (f,), (penalty,) = self.vectors.read([scalars], [loss, self.vectors.penalty()])
+            sample = Sample(t, self.vectors.objective(f, penalty), dslope if math.isfinite(norm_sq) else math.nan)
+            last = Point(start.x, value, loss, gradient, sample.f, math.sqrt(norm_sq) if norm_sq >= 0 else math.nan)
+            if better(sample, best_sample):
+                best, best_sample = last, sample
+            return sample
+
+        noise = self._eps(start.loss) * abs(start.f)
+        try:
+            result = search(phi, best_sample, first, max_evals=max_evals, noise=noise)
+        except BaseException:
+            self.vectors.restore(start.x)
+            raise
+        if result.status == "failed":
+            self.vectors.restore(start.x)
+            return Search(start, start, 0.0, self._failed(-slope, first, noise, result.evals, max_evals))
+        self.failures = 0
+        if best is not last:
+            self.vectors.move(start.x, result.best.t, outward)
+        best.x = self.vectors.position()
+        converged = start.f - best.f <= noise and best.grad_norm >= 0.5 * start.grad_norm
+        return Search(start, best, result.best.t, "converged" if converged else None)
+
+    def _failed(self, decrease: float, first: float, noise: float, evals: int, max_evals: int) -> str:
+        """The stop reason of a search that found nothing lower."""
+        self.history.clear()
+        self.pair = None
+        self.failures += 1
+        if decrease * first <= 100.0 * noise:
+            return "converged"  # what could be gained is less than what the loss can show
+        if self.failures >= 2:
+            return "no_progress"
+        return "max_evals" if evals >= max_evals else "search_failed"
+
+    # ---- after a step
+    def difference(self, start: Point, end: Point) -> Pair:
+        """(s, y) between two evaluated points of one function, in the metric's variables."""
+        s = self.vectors.inward(end.x - start.x)
+        return self.history.rounded(s, end.gradient.vector - start.gradient.vector)
+
+    def remember(self, start: Point, end: Point) -> None:
+        """Take (s, y) between two points as the pair to come."""
+        self.pair = self.difference(start, end)
+
+    def rescale(self, scale: Tensor | None) -> None:
+        """Go over to the variables z = x / scale, (d,), with what was collected in plain ones."""
+        if scale is None:
+            return
+        vectors, history = self.vectors, self.history
+        vectors.scale = scale
+        for i in history.slots:
+            history.S[i].copy_(vectors.inward(history.S[i].to(vectors.dtype)))
+            history.Y[i].copy_(history.Y[i].to(vectors.dtype) * scale)
+        if self.known is not None:
+            gradient = self.known.gradient
+            self.known.gradient = Gradient(gradient.vector * scale, gradient.norm_sq)
+
+    def pair_verdict(self) -> Callable[[], str | None]:
+        """A function that says what becomes of the pair to come; reads from the device when called."""
+        pair = self.pair
+        if pair is None:
+            return lambda: None
+
+        def say() -> str:
+            dots = self.history.products(pair)[0]
+            return self.history.judge(*self.vectors.read([dots])[0]).reason
+
+        return say
+
+    def _eps(self, loss: Tensor | float) -> float:
+        """The rounding error of a loss, relative to it. A Python float says nothing; the parameters do."""
+        known = isinstance(loss, Tensor) and loss.dtype.is_floating_point
+        return torch.finfo(loss.dtype if known else self.vectors.dtype).eps
+
+    # ---- checkpoints
+    def in_use(self) -> bool:
+        """Whether there is anything to save."""
+        return self.history.S is not None or self.pair is not None or self.known is not None
+
+    def state(self) -> tuple[dict[str, object], dict[str, Tensor]]:
+        """(numbers and small tensors, vectors by name). The names depend on the settings only."""
+        known, zero = self.known, torch.zeros(())
+        numbers = {
+            **self.history.state(),
+            "failures": self.failures,
+            "promise_checked": self.promise_checked,
+            "has_pair": self.pair is not None,
+        }
+        like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
+        pair = self.pair or Pair(*2 * [torch.zeros(self.vectors.numel, **like)])
+        vectors = {"s": pair.s, "y": pair.y}
+        if self.history.S is not None:
+            vectors |= {"S": self.history.S, "Y": self.history.Y}
+        if self.vectors.scale is not None:
+            vectors["scale"] = self.vectors.scale
+        if self.full_batch:
+            numbers |= {"has_known": known is not None, "at_known": self.at_known}
+            loss = zero if known is None else torch.as_tensor(known.loss).detach()
+            numbers |= {"loss": loss, "norm_sq": zero if known is None else known.gradient.norm_sq}
+            vectors |= {"x": pair.s, "g": pair.s} if known is None else {"x": known.x, "g": known.gradient.vector}
+        return numbers, vectors
+
+    def load(self, numbers: dict, vectors: dict[str, Tensor]) -> None:
+        """Take over a state, by copying. ValueError where it does not fit; then nothing is changed."""
+        self.history.load(numbers, vectors.get("S"), vectors.get("Y"))
+        like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
+        own = {name: v.to(**like, copy=True) for name, v in vectors.items() if name not in ("S", "Y")}
+        self.failures = int(numbers["failures"])
+        self.promise_checked = bool(numbers["promise_checked"])
+        self.pair = Pair(own["s"], own["y"]) if numbers["has_pair"] else None
+        self.vectors.scale = own.get("scale")
+        self.known, self.at_known = None, bool(numbers.get("at_known", False))
+        if self.full_batch and numbers.get("has_known"):
+            loss = numbers["loss"].clone()
+            gradient = Gradient(own["g"], numbers["norm_sq"].to(**like, copy=True))
+            self.known = Point(own["x"], loss, loss, gradient)

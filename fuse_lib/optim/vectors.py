@@ -1,0 +1,203 @@
+"""The parameters of an optimizer, seen as one flat vector.
+
+L-BFGS thinks in vectors x, g ∈ R^d. A model has many parameters, of many shapes and perhaps several
+dtypes, some complex, some frozen, some without a gradient. This file is the bridge, and the only one
+that knows parameters. Three things pass through one place each:
+
+    gradient()  every gradient on its way in      (sparse, complex, None, weight decay, maximize)
+    move()      every step on its way out
+    read()      every number on its way to the host
+
+With a metric D (see `handover.py`) the vectors are those of the problem in the variables
+z = D^(−1/2) x: gradients come in as D^(1/2) g, directions go out as D^(1/2) p. Nothing else in the
+second phase knows of it, for inner products such as gᵀp are the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+COUPLED = "coupled"
+DECOUPLED = "decoupled"
+
+
+class Gradient(NamedTuple):
+    """The gradient of the objective at one point.
+
+    vector: (d,), in the metric's variables.
+    norm_sq: ‖g‖² of the plain gradient, 0-d tensor on the device.
+    """
+
+    vector: Tensor
+    norm_sq: Tensor
+
+
+class Vectors:
+    """Flat views of the parameters of some groups.
+
+    Args:
+        param_groups: an optimizer's groups. Of each, "weight_decay" (λ adds λ/2 ‖x‖² to the objective)
+            and "maximize" are read at each evaluation.
+        decay: "coupled" when the groups' weight decay is part of the objective, "decoupled" when not.
+
+    Attributes:
+        numel: d, real numbers (a complex parameter counts twice).
+        dtype: the parameters' promoted dtype, at least float32.
+        scale: D^(1/2), (d,), or None for the plain variables.
+
+    Raises:
+        ValueError: the parameters lie on more than one device, or groups differ in "maximize".
+    """
+
+    def __init__(self, param_groups: list[dict], decay: str = COUPLED) -> None:
+        self._groups = param_groups
+        self._coupled = decay == COUPLED
+        self.params: list[Tensor] = [p for group in param_groups for p in group["params"]]
+        devices = {p.device for p in self.params}
+        if len(devices) > 1:
+            raise ValueError(
+                f"params: got parameters on {', '.join(sorted(map(str, devices)))}; "
+                "allowed is one device, for L-BFGS works on one vector of all of them"
+            )
+        signs = {bool(group.get("maximize", False)) for group in param_groups}
+        if len(signs) > 1:
+            raise ValueError("maximize: got True in one group and False in another; allowed is one for all")
+        self.device = devices.pop() if devices else torch.device("cpu")
+        self.dtype = torch.float32
+        for p in self.params:
+            real = p.dtype.to_real() if p.is_complex() else p.dtype
+            self.dtype = torch.promote_types(self.dtype, real)
+        self._sizes = [2 * p.numel() if p.is_complex() else p.numel() for p in self.params]
+        self.numel = sum(self._sizes)
+        self.scale: Tensor | None = None
+        self._signature = [(p.dtype, p.device, p.numel()) for p in self.params]
+        self._active = [True] * len(self.params)
+        self._trainable: list[bool] = []
+
+    def matches(self) -> bool:
+        """Whether the parameters still have the dtypes, devices and sizes this was made for."""
+        return self._signature == [(p.dtype, p.device, p.numel()) for p in self.params]
+
+    # ---- in
+    def position(self) -> Tensor:
+        """The parameters x, copied to a (d,) tensor."""
+        return self.flat(self.params)
+
+    def gradient(self, start: bool = False) -> Gradient:
+        """The gradient of the objective from the parameters' .grad, which is left as it is.
+
+        A frozen parameter (requires_grad=False) and one without a gradient count as zero.
+        start: this is where a step starts; those parameters then stay where they are in that step.
+        """
+        grads = [p.grad if p.requires_grad else None for p in self.params]
+        if start:
+            self._active = [g is not None for g in grads]
+            self._trainable = [p.requires_grad for p in self.params]
+        g = self.flat([p.new_zeros(p.shape) if q is None else q for p, q in zip(self.params, grads, strict=True)])
+        if self._sign() < 0:
+            g.neg_()
+        for piece, p, weight_decay in self._decayed(g):
+            if p.grad is not None and p.requires_grad:
+                piece.add_(self.flat([p]), alpha=weight_decay)
+        return Gradient(g if self.scale is None else g * self.scale, torch.dot(g, g))
+
+    def refrozen(self) -> bool:
+        """Whether a parameter was frozen or thawed since the last gradient(start=True)."""
+        return self._trainable != [p.requires_grad for p in self.params]
+
+    def penalty(self) -> Tensor | None:
+        """λ/2 ‖x‖² of the groups with coupled weight decay, 0-d tensor, or None where there is none."""
+        terms = [0.5 * decay * self.flat([p]).square().sum() for _, p, decay in self._decayed()]
+        return torch.stack(terms).sum() if terms else None
+
+    def objective(self, loss: float, penalty: float) -> float:
+        """What is minimised: ± the closure's loss, plus the penalty."""
+        return self._sign() * loss + penalty
+
+    def flat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One tensor per parameter, each of its shape, as one (d,) vector."""
+        dense = (t.to_dense() if t.layout != torch.strided else t for t in tensors)
+        return torch.cat([_real(t.detach()).reshape(-1) for t in dense]).to(self.dtype)
+
+    def spread(self, values: Sequence[float]) -> Tensor:
+        """One number per parameter, as a (d,) vector that repeats it over the parameter's coordinates."""
+        like = {"dtype": self.dtype, "device": self.device}
+        return torch.cat([torch.full((n,), v, **like) for n, v in zip(self._sizes, values, strict=True)])
+
+    # ---- out
+    def outward(self, direction: Tensor) -> Tensor:
+        """A direction in the metric's variables, as one of the parameters."""
+        return direction if self.scale is None else direction * self.scale
+
+    def inward(self, step: Tensor) -> Tensor:
+        """A step of the parameters, in the metric's variables. Frozen coordinates (D = 0) stay 0."""
+        if self.scale is None:
+            return step
+        return torch.where(self.scale > 0, step / self.scale, torch.zeros_like(step))
+
+    def move(self, origin: Tensor, t: float, direction: Tensor) -> None:
+        """Parameters ← origin + t · direction, (d,) each, in plain variables. Inactive ones stay."""
+        self._write(torch.add(origin, direction, alpha=t), only_active=True)
+
+    def restore(self, x: Tensor) -> None:
+        """Parameters ← x, bit for bit where x came from `position`."""
+        self._write(x, only_active=False)
+
+    # ---- to the host
+    def read(self, inner: Sequence[Tensor], values: Sequence[Tensor | float | None] = ()) -> list[list[float]]:
+        """Several small tensors as lists of floats, by one transfer.
+
+        inner: inner products over the d coordinates. values: numbers such as the loss, which are not
+        sums over coordinates; a float passes through and None reads as 0. The one place where several
+        processes would add up their shares of `inner` and average `values`.
+        """
+        items = [*inner, *values]
+        on_device = [t.detach().reshape(-1) for t in items if isinstance(t, Tensor)]
+        wide = torch.float32 if self.device.type == "mps" else torch.float64
+        packed = [t.to(device=self.device, dtype=wide) for t in on_device]
+        numbers = iter(torch.cat(packed).tolist() if packed else [])
+        return [
+            [next(numbers) for _ in range(t.numel())] if isinstance(t, Tensor) else [float(t or 0.0)]
+            for t in items
+        ]
+
+    # ---- per parameter, for checkpoints
+    def split(self, vectors: Tensor) -> list[Tensor]:
+        """A (d,) or (m, d) tensor as one view per parameter, shape [m,] *p.shape [, 2 if complex]."""
+        lead = vectors.shape[:-1]
+        pieces = vectors.split(self._sizes, dim=-1)
+        return [piece.reshape(*lead, *_real(p).shape) for piece, p in zip(pieces, self.params, strict=True)]
+
+    def join(self, pieces: Iterable[Tensor], lead: tuple[int, ...] = ()) -> Tensor:
+        """The inverse of `split`."""
+        return torch.cat([piece.reshape(*lead, -1) for piece in pieces], dim=-1)
+
+    # ---- inside
+    def _sign(self) -> float:
+        return -1.0 if self._groups[0].get("maximize", False) else 1.0
+
+    def _write(self, x: Tensor, only_active: bool) -> None:
+        pieces = zip(self.params, self.split(x), self._active, strict=True)
+        chosen = [(_real(p.detach()), piece) for p, piece, active in pieces if active or not only_active]
+        if chosen:
+            torch._foreach_copy_(*map(list, zip(*chosen, strict=True)))
+
+    def _decayed(self, vector: Tensor | None = None):
+        """(its slice of `vector`, parameter, λ) for each parameter with coupled weight decay λ > 0."""
+        if not self._coupled:
+            return
+        decays = [group.get("weight_decay", 0) for group in self._groups for _ in group["params"]]
+        if not any(decays):
+            return
+        pieces = [None] * len(decays) if vector is None else vector.split(self._sizes)
+        for piece, p, decay in zip(pieces, self.params, decays, strict=True):
+            if decay:
+                yield piece, p, float(decay)
+
+
+def _real(t: Tensor) -> Tensor:
+    return torch.view_as_real(t) if t.is_complex() else t
