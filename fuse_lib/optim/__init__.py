@@ -5,7 +5,8 @@ then the parts it is made of: `direction.py`, `line_search.py`, `history.py`, `v
 """
 
 from fuse_lib.optim import switchover
-from fuse_lib.optim.fuse import LBFGS, Fuse, FusePV
+from fuse_lib.optim.fuse import Fuse, FusePV
+from fuse_lib.optim.lbfgs import LBFGS
 from fuse_lib.optim.observation import Observation
 from fuse_lib.optim.report import StepReport
 

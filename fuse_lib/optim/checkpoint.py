@@ -1,96 +1,172 @@
-"""The state of `Fuse` as plain tensors and numbers, and back.
+"""Saving and loading `Fuse`: what its base class adds to torch.optim.Optimizer.
 
-Everything lies under parameters, with names that begin with "fuse.": vectors of length d are cut into
-one piece a parameter, and the few numbers that belong to no parameter lie under the first trainable one.
-That is the only layout that `torch.distributed.checkpoint` takes: no lists, no strings (a short text
-becomes a tensor of bytes) and no key that is not a parameter's.
+Three things torch does not do for an optimizer that is made of two:
+`load_state_dict` casts every tensor to its parameter's dtype (a bfloat16 history and a float64 Gram matrix
+would not survive), so our entries are taken out before torch sees them. Pickling and deepcopy keep
+param_groups and state only, so the rest is added. And `torch.distributed.checkpoint` makes a fresh
+optimizer's state by a step without closure, with lr 0 and zero gradients, which must not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import warnings
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-PREFIX = "fuse."
+from fuse_lib.optim.handover import wants_metric
+from fuse_lib.optim.plain import decode, encode, extract, flatten, insert, unflatten
+from fuse_lib.optim.second_order import SecondOrder
 
-
-def encode(text: str) -> Tensor:
-    return torch.tensor(list(text.encode()), dtype=torch.uint8)
-
-
-def decode(data: Tensor) -> str:
-    return bytes(data.tolist()).decode()
+_OWN = ("_first", "_rule", "_options", "_second", "_collector", "_memory", "_backlog", "_calls", "_theta", "_entered",
+        "_cosine")  # fmt: skip
 
 
-def flatten(memory: dict, prefix: str) -> Iterator[tuple[str, object]]:
-    """A rule's memory as (name, number or tensor): nested names joined by "/", lists as float64 tensors."""
-    for key, value in memory.items():
-        name = f"{prefix}/{key}"
-        if isinstance(value, dict):
-            yield from flatten(value, name)
-        elif isinstance(value, list):
-            yield name, torch.tensor(value, dtype=torch.float64)
-        else:
-            yield name, value
+class Saved(Optimizer):
+    """An optimizer whose state of both phases is one state_dict of plain tensors and numbers."""
 
+    def state_dict(self) -> dict:
+        """The state of both phases and of the rule, under the parameters, in names that begin with "fuse."."""
+        hook = self.register_state_dict_post_hook(Saved._with_own_state, prepend=True)  # before the user's hooks
+        try:
+            return super().state_dict()
+        finally:
+            hook.remove()
 
-def unflatten(items: dict[str, object], prefix: str) -> dict:
-    """The inverse of `flatten`."""
-    memory: dict = {}
-    for name, value in items.items():
-        if not name.startswith(prefix + "/"):
-            continue
-        *path, last = name.removeprefix(prefix + "/").split("/")
-        here = memory
-        for key in path:
-            here = here.setdefault(key, {})
-        here[last] = value.tolist() if isinstance(value, Tensor) and value.dim() == 1 else _number(value)
-    return memory
+    def _with_own_state(self, state_dict: dict) -> dict:
+        numbers: dict[str, object] = {
+            "calls": self._calls,
+            "theta": self._theta,
+            "collect": self._collector.left,
+            "entered": self._entered,
+            "cosine": float(self._cosine),
+            "rule": encode(str(self._rule)),
+            "first_order": encode(self._first_name()),
+            **dict(flatten(self._memory, "memory")),
+        }
+        if self._options.check_every > 1:
+            numbers["backlog"] = self._backlog.state(self._options.check_every)
+            numbers["queued"] = len(self._backlog)
+        pieces = {}
+        if self._second is not None and self._second.in_use():
+            more, vectors = self._second.state()
+            numbers |= more
+            pieces = {name: self._second.vectors.split(v) for name, v in vectors.items()}
+        trainable = [p.requires_grad for group in self.param_groups for p in group["params"]]
+        return insert(state_dict, numbers, pieces, home=trainable.index(True) if any(trainable) else 0)
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load what `state_dict` gave, or the state of a bare first-order optimizer of the same class.
 
-def _number(value: object) -> object:
-    return value.item() if isinstance(value, Tensor) else value
+        The constructor's rule stays in force; where the saved one was another, a warning says so. Tensors
+        keep the dtype they were saved with and are copied.
 
+        Raises:
+            ValueError: the state is of another first_order, history_size or set of parameters. Nothing is
+                changed then.
+        """
+        taken: list[tuple[dict, SecondOrder | None]] = []
 
-def insert(state_dict: dict, numbers: dict[str, object], pieces: dict[str, list[Tensor]], home: int) -> dict:
-    """A state_dict with our entries beside the first phase's.
+        def take_out(optimizer: Saved, state_dict: dict) -> dict:
+            rest, numbers, pieces = extract(state_dict)
+            taken.append((numbers, optimizer._second_from(numbers, pieces)))
+            return rest
 
-    numbers: name → number or small tensor, put under parameter `home`. pieces: name → one tensor a parameter.
-    """
-    state = {key: dict(entry) if isinstance(entry, dict) else entry for key, entry in state_dict["state"].items()}
-    for name, tensors in pieces.items():
-        for index, tensor in enumerate(tensors):
-            state.setdefault(index, {})[PREFIX + name] = tensor
-    state.setdefault(home, {}).update({PREFIX + name: value for name, value in numbers.items()})
-    # Parameters in their order, whatever came first; then what hooks may have put there.
-    known = sorted(key for key in state if isinstance(key, int))
-    ordered = {key: state[key] for key in known} | state
-    return {**state_dict, "state": ordered}
+        hook = self.register_load_state_dict_pre_hook(take_out)  # after the user's hooks
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        numbers, self._second = taken[0]
+        self._calls = int(numbers.get("calls", 0))
+        self._theta = float(numbers.get("theta", self._rule.first()))
+        self._collector.left = int(numbers.get("collect", 0))
+        self._entered = bool(numbers.get("entered", False))
+        self._cosine = float(numbers.get("cosine", math.nan))
+        self._backlog.load(numbers.get("backlog"), int(numbers.get("queued", 0)))
+        self._report = None
+        self._load_rule(numbers)
 
+    def _second_from(self, numbers: dict, pieces: dict) -> SecondOrder | None:
+        """The second phase that a saved state describes, checked; self is not changed."""
+        if not numbers:
+            return None  # the state of a bare first-order optimizer
+        saved, own = decode(numbers["first_order"]), self._first_name()
+        if saved != own:
+            raise ValueError(f"state_dict: it was saved with first_order={saved or None}; allowed is {own or None}")
+        if "slots" not in numbers:
+            return None
+        second = self._new_second_phase()
+        m = self._options.history_size
+        order = range(len(second.vectors.params))
+        try:
+            vectors = {
+                name: second.vectors.join([piece[i] for i in order], (m,) if name in "SY" else ())
+                for name, piece in pieces.items()
+            }
+            second.load(numbers, vectors)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"state_dict: its curvature history does not fit this optimizer's history_size={m} and parameters "
+                f"({error})"
+            ) from error
+        return second
 
-def extract(state_dict: dict) -> tuple[dict, dict[str, object], dict[str, dict[int, Tensor]]]:
-    """(state_dict without our entries, numbers, pieces by name and parameter). The argument is left alone."""
-    rest: dict = {}
-    numbers: dict[str, object] = {}
-    pieces: dict[str, dict[int, Tensor]] = {}
-    for index, entry in state_dict["state"].items():
-        if not isinstance(entry, dict):
-            rest[index] = entry
-            continue
-        kept = {}
-        for key, value in entry.items():
-            if not (isinstance(key, str) and key.startswith(PREFIX)):
-                kept[key] = value
-            elif key.removeprefix(PREFIX) in VECTORS:
-                pieces.setdefault(key.removeprefix(PREFIX), {})[index] = value
-            else:
-                numbers[key.removeprefix(PREFIX)] = value
-        if kept:
-            rest[index] = kept
-    return {**state_dict, "state": rest}, numbers, pieces
+    def _load_rule(self, numbers: dict) -> None:
+        """The saved memory of an equal rule; of another one the latch alone."""
+        memory = unflatten(numbers, "memory")
+        own = str(self._rule)
+        saved = decode(numbers["rule"]) if "rule" in numbers else own
+        self._memory = self._rule.memory()
+        if saved == own:
+            self._memory |= memory
+            return
+        warnings.warn(f"switchover: the state was saved under {saved!r}; this optimizer's {own!r} stays in force",
+                      stacklevel=3)  # fmt: skip
+        if self._rule.hard:
+            self._memory["latched"] = bool(memory.get("latched", False))
+            if not self._collector.left:
+                self._theta = 0.0 if self._memory["latched"] else 1.0
 
+    def allocate(self) -> None:
+        """Make the second phase's state now, as a distributed checkpoint needs it to load into."""
+        second = self._second_phase()
+        second.history.allocate()
+        if second.vectors.scale is None and (len(self.param_groups) > 1 or wants_metric(self._options.handover)):
+            second.rescale(torch.ones(second.vectors.numel, dtype=second.vectors.dtype, device=second.vectors.device))
 
-# What is stored per parameter: the history, the last step's pair, the last known point, the metric.
-VECTORS = ("S", "Y", "s", "y", "x", "g", "scale")
+    # ---- pickle and deepcopy
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {name: self.__dict__[name] for name in _OWN} | {"_report": None}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self._link()
+
+    def _link(self) -> None:
+        """Let the first phase's optimizer work on our groups and state, whatever objects they are by now."""
+        if self._first is not None:
+            self._first.link(self)
+
+    def _first_name(self) -> str:
+        return "" if self._first is None else self._first.name
+
+    # ---- distributed checkpoints
+    def _is_probe(self) -> bool:
+        """Whether torch.distributed.checkpoint asks for the state to be made, by a step that moves nothing."""
+        if self.state or any(float(group["lr"]) != 0.0 for group in self.param_groups):
+            return False
+        grads = (p.grad for group in self.param_groups for p in group["params"])
+        return not any(bool(g.count_nonzero()) for g in grads if g is not None)
+
+    def _fill_state(self) -> None:
+        """Make the first phase's state without counting a step."""
+        if self._first is None:
+            return
+        self._first.step()
+        for state in self.state.values():
+            for name, start in (("step", 0.0), ("mu_product", 1.0)):
+                if isinstance(state.get(name), Tensor):
+                    state[name].fill_(start)

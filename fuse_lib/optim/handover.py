@@ -17,7 +17,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fuse_lib.optim.closure import Counted, scalar
 from fuse_lib.optim.first_order import FirstOrder
+from fuse_lib.optim.second_order import SecondOrder
+from fuse_lib.optim.switchover import Never, Rule
 from fuse_lib.optim.vectors import Vectors
 
 MODES = ("none", "pairs", "metric", "both")
@@ -59,3 +62,48 @@ def metric(vectors: Vectors, groups: list[dict], first: FirstOrder | None) -> Te
         d = torch.where(known > 0, 1.0 / (root / mean + DAMPING), d)
     lr = vectors.spread([r for g, r in zip(groups, ratios, strict=True) for _ in g["params"]])
     return (d * lr).sqrt_()
+
+
+class Collector:
+    """When curvature pairs of the first phase are collected, and how.
+
+    A pair needs both gradients of one step from one function. Under full_batch two consecutive closure
+    calls give them for nothing. On minibatches the closure is called once more, at the step's end on the
+    same batch; so that is done in m steps only: the last ones before a switch that is known in advance,
+    or m more after a rule fired.
+
+    left: first-order steps still to go after the rule fired.
+    """
+
+    def __init__(self, mode: str, size: int, full_batch: bool, rule: Rule) -> None:
+        self.size, self.full_batch = size, full_batch
+        self.active = wants_pairs(mode) and rule.hard and not isinstance(rule, Never)
+        self.switch_step = rule.switch_step()
+        self.left = 0
+
+    def wants(self, calls: int) -> bool:
+        """Whether the coming first-order step's pair is wanted, after `calls` steps."""
+        if not self.active:
+            return False
+        if self.switch_step is not None:
+            return calls >= self.switch_step - self.size
+        return self.full_batch or self.left > 0
+
+    def delay(self) -> int:
+        """How many first-order steps follow a rule that fires."""
+        foreseen = self.switch_step is not None or self.full_batch
+        return self.size if self.active and not foreseen else 0
+
+    def step(self, first: FirstOrder, second: SecondOrder, run: Counted, value: object) -> Tensor | float | None:
+        """A first-order step from where the closure gave `value`. Returns the loss at its end, where evaluated."""
+        start = second.here(value, scalar(value))
+        if self.full_batch:
+            if second.known is not None:
+                second.history.append_unmeasured(*second.difference(second.known, start))
+            second.stay(start, here=False)
+            first.step()
+            return None
+        first.step()
+        end = second.here(*run())
+        second.history.append_unmeasured(*second.difference(start, end))
+        return end.loss

@@ -21,7 +21,6 @@ from fuse_lib.optim.history import History, Pair
 from fuse_lib.optim.line_search import Sample, better, search
 from fuse_lib.optim.vectors import Gradient, Vectors
 
-
 Evaluate = Callable[[], tuple[object, "Tensor | float"]]  # () → (the closure's value, it as a scalar)
 
 
@@ -44,6 +43,11 @@ class Point:
     f: float = math.nan
     loss_read: float = math.nan
     grad_norm: float = math.nan
+
+    @property
+    def finite(self) -> bool:
+        """Whether a step can start here. Known once the point was read."""
+        return math.isfinite(self.f) and math.isfinite(self.grad_norm)
 
 
 @dataclass
@@ -89,11 +93,11 @@ class SecondOrder:
         kind led here from the last known point, that step's pair costs nothing: both gradients are there.
         """
         known, self.known = self.known, None
-        if known is not None and self.at_known and not self.vectors.refrozen():
-            if not self.look(known, self.vectors.position()):
-                self.known = known
-                return known
-        point = self.evaluate(evaluate)
+        reusable = known is not None and self.at_known and not self.vectors.refrozen()
+        if reusable and not self.look(known, self.vectors.position()):
+            self.known = known
+            return known
+        point = self.evaluate(evaluate, start=True)
         if self.full_batch and not self.promise_checked:
             self._check_promise(point, evaluate)
         if known is not None and not self.at_known:
@@ -108,18 +112,19 @@ class SecondOrder:
             point.value = value.detach() if isinstance(value, Tensor) else value  # let its graph go
             self.known, self.at_known = point, here
 
-    def evaluate(self, evaluate: Evaluate) -> Point:
+    def evaluate(self, evaluate: Evaluate, start: bool = False) -> Point:
         """Call the closure at the parameters as they are; nothing is read."""
-        value, loss = evaluate()
-        return Point(self.vectors.position(), value, loss, self.vectors.gradient(start=True))
+        return self.here(*evaluate(), start=start)
+
+    def here(self, value: object, loss: Tensor | float, start: bool = False) -> Point:
+        """The present point, where the closure has just returned `value`."""
+        return Point(self.vectors.position(), value, loss, self.vectors.gradient(start=start))
 
     def _check_promise(self, point: Point, evaluate: Evaluate) -> None:
         _, again = evaluate()
         gradient = self.vectors.gradient()
         off = torch.dot(*2 * [gradient.vector - point.gradient.vector])
-        (off, size), (f1,), (f2,) = self.vectors.read(
-            [torch.stack([off, point.gradient.norm_sq])], [point.loss, again]
-        )
+        (off, size), (f1,), (f2,) = self.vectors.read([torch.stack([off, point.gradient.norm_sq])], [point.loss, again])
         tolerance = 1e3 * self._eps(point.loss)
         if abs(f2 - f1) > tolerance * max(abs(f1), abs(f2)) or off > (1e3 * tolerance) ** 2 * size:
             raise BrokenPromise(
@@ -173,7 +178,7 @@ class SecondOrder:
 
         Whatever ends the search early (an exception of the closure, Ctrl-C) puts them back to the start.
         """
-        if not (math.isfinite(start.f) and math.isfinite(start.grad_norm) and math.isfinite(self._gg)):
+        if not (start.finite and math.isfinite(self._gg)):
             return Search(start, start, 0.0, "non_finite")
         if self._gg == 0.0 or first_trial == 0.0:
             return Search(start, start, 0.0, "converged" if self._gg == 0.0 else None)

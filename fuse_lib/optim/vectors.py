@@ -161,8 +161,7 @@ class Vectors:
         packed = [t.to(device=self.device, dtype=wide) for t in on_device]
         numbers = iter(torch.cat(packed).tolist() if packed else [])
         return [
-            [next(numbers) for _ in range(t.numel())] if isinstance(t, Tensor) else [float(t or 0.0)]
-            for t in items
+            [next(numbers) for _ in range(t.numel())] if isinstance(t, Tensor) else [float(t or 0.0)] for t in items
         ]
 
     # ---- per parameter, for checkpoints
