@@ -28,7 +28,7 @@ class Saved(Optimizer):
     """An optimizer whose state of both phases is one state_dict of plain tensors and numbers."""
 
     def state_dict(self) -> dict:
-        """The state of both phases and of the rule, under the parameters, in names that begin with "fuse."."""
+        """The state of both phases and of the rule, under the parameters, in names that begin with "fuse_"."""
         hook = self.register_state_dict_post_hook(Saved._with_own_state, prepend=True)  # before the user's hooks
         try:
             return super().state_dict()
@@ -80,6 +80,13 @@ class Saved(Optimizer):
         finally:
             hook.remove()
         numbers, self._second = taken[0]
+        if not numbers:
+            warnings.warn(
+                f"state_dict: it holds nothing of {type(self).__name__}'s own, as if saved by a bare first-order "
+                f"optimizer: the rule {str(self._rule)!r} starts anew. (A distributed "
+                "checkpoint with flatten_optimizer_state_dict=True loses the second phase; leave that False)",
+                stacklevel=2,
+            )
         self._calls = int(numbers.get("calls", 0))
         self._theta = float(numbers.get("theta", self._rule.first()))
         self._collector.left = int(numbers.get("collect", 0))

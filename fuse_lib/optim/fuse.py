@@ -199,7 +199,7 @@ class Fuse(Saved):
     def _first_order_step(self, run: Counted | None) -> tuple[object, list[Observation]]:
         value = None if run is None else run.value()
         self._report = report = StepReport(phase="first_order", theta=1.0, loss=scalar_or_none(value))
-        seen, finite = self._observe(value, report)
+        seen, finite = self._observe(run is not None, value, report)
         if not finite:
             report.set(stop_reason="non_finite")
         elif run is not None and self._collector.wants(self._calls):
@@ -209,19 +209,19 @@ class Fuse(Saved):
             self._first.step()
         return value, seen
 
-    def _observe(self, value: object, report: StepReport) -> tuple[list[Observation], bool]:
+    def _observe(self, evaluated: bool, value: object, report: StepReport) -> tuple[list[Observation], bool]:
         """(the observations that are on the host now, whether the newest is finite as far as is known)."""
         iteration, options = self._calls + 1, self._options
         if not self._rule.reads and not options.skip_nonfinite:
             return [Observation(iteration)], True
         norm_sq = self._second_phase().vectors.gradient().norm_sq
         report.set(grad_norm=lambda: math.sqrt(norm_sq))
-        self._backlog.add(math.nan if value is None else scalar(value), norm_sq)
+        self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq)
         if iteration % options.check_every and not options.skip_nonfinite:
             return [], True
         seen = self._backlog.read(last=iteration)
         newest = seen[-1]
-        return seen, math.isfinite(newest.grad_norm_sq) and (value is None or math.isfinite(newest.loss))
+        return seen, math.isfinite(newest.grad_norm_sq) and (math.isfinite(newest.loss) or not evaluated)
 
     # ---- second phase, and the blend
     def _second_order_step(self, run: Counted) -> tuple[object, list[Observation]]:

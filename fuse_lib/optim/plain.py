@@ -1,6 +1,6 @@
 """The state of `Fuse` as plain tensors and numbers, and back.
 
-Everything lies under parameters, with names that begin with "fuse.": vectors of length d are cut into
+Everything lies under parameters, with names that begin with "fuse_": vectors of length d are cut into
 one piece a parameter, and the few numbers that belong to no parameter lie under the first trainable one.
 That is the only layout that `torch.distributed.checkpoint` takes: no lists, no strings (a short text
 becomes a tensor of bytes) and no key that is not a parameter's.
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-PREFIX = "fuse."
+PREFIX = "fuse_"
 
 
 def encode(text: str) -> Tensor:
@@ -71,20 +71,22 @@ def insert(state_dict: dict, numbers: dict[str, object], pieces: dict[str, list[
 
 
 def extract(state_dict: dict) -> tuple[dict, dict[str, object], dict[str, dict[int, Tensor]]]:
-    """(state_dict without our entries, numbers, pieces by name and parameter). The argument is left alone."""
+    """(a copy of state_dict without our entries, numbers, pieces by name and position of the parameter)."""
+    ids = [key for group in state_dict["param_groups"] for key in group["params"]]  # names, from a distributed one
+    position = {key: i for i, key in enumerate(ids)}
     rest: dict = {}
     numbers: dict[str, object] = {}
     pieces: dict[str, dict[int, Tensor]] = {}
     for index, entry in state_dict["state"].items():
-        if not isinstance(entry, dict):
+        if not isinstance(entry, dict) or index not in position:
             rest[index] = entry
             continue
         kept = {}
         for key, value in entry.items():
             if not (isinstance(key, str) and key.startswith(PREFIX)):
-                kept[key] = value
+                kept[key] = value.clone() if isinstance(value, Tensor) else value  # torch itself would share it
             elif key.removeprefix(PREFIX) in VECTORS:
-                pieces.setdefault(key.removeprefix(PREFIX), {})[index] = value
+                pieces.setdefault(key.removeprefix(PREFIX), {})[position[index]] = value
             else:
                 numbers[key.removeprefix(PREFIX)] = value
         if kept:
