@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fuse_lib.optim.handover import wants_metric
+from fuse_lib.optim.observation import Observation
 from fuse_lib.optim.plain import decode, encode, extract, flatten, insert, unflatten
 from fuse_lib.optim.second_order import SecondOrder
 
@@ -55,7 +56,8 @@ class Saved(Optimizer):
             numbers |= more
             pieces = {name: self._second.vectors.split(v) for name, v in vectors.items()}
         trainable = [p.requires_grad for group in self.param_groups for p in group["params"]]
-        return insert(state_dict, numbers, pieces, home=trainable.index(True) if any(trainable) else 0)
+        home = trainable.index(True) if any(trainable) else 0
+        return insert(state_dict, numbers, pieces, home, parameters=len(trainable))
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Load what `state_dict` gave, or the state of a bare first-order optimizer of the same class.
@@ -67,11 +69,17 @@ class Saved(Optimizer):
             ValueError: the state is of another first_order, history_size or set of parameters. Nothing is
                 changed then.
         """
-        taken: list[tuple[dict, SecondOrder | None]] = []
+        taken: list[tuple[dict, SecondOrder | None, dict]] = []
 
         def take_out(optimizer: Saved, state_dict: dict) -> dict:
             rest, numbers, pieces = extract(state_dict)
-            taken.append((numbers, optimizer._second_from(numbers, pieces)))
+            try:
+                taken.append((*optimizer._checked(numbers, pieces), optimizer._by_parameter(rest)))
+            except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"state_dict: it does not fit this optimizer (first_order={self._first_name() or None}, "
+                    f"history_size={self._options.history_size} and these parameters): {error}"
+                ) from error
             return rest
 
         hook = self.register_load_state_dict_pre_hook(take_out)  # after the user's hooks
@@ -79,7 +87,8 @@ class Saved(Optimizer):
             super().load_state_dict(state_dict)
         finally:
             hook.remove()
-        numbers, self._second = taken[0]
+        numbers, self._second, raw = taken[0]
+        self._keep_scalar_dtypes(raw)
         if not numbers:
             warnings.warn(
                 f"state_dict: it holds nothing of {type(self).__name__}'s own, as if saved by a bare first-order "
@@ -87,55 +96,85 @@ class Saved(Optimizer):
                 "checkpoint with flatten_optimizer_state_dict=True loses the second phase; leave that False)",
                 stacklevel=2,
             )
-        self._calls = int(numbers.get("calls", 0))
-        self._theta = float(numbers.get("theta", self._rule.first()))
-        self._collector.left = int(numbers.get("collect", 0))
-        self._entered = bool(numbers.get("entered", False))
-        self._cosine = float(numbers.get("cosine", math.nan))
-        self._backlog.load(numbers.get("backlog"), int(numbers.get("queued", 0)))
+            numbers = {"rule": str(self._rule), "memory": self._rule.memory()}
+        self._calls = numbers.get("calls", 0)
+        self._theta = numbers.get("theta", self._rule.first())
+        self._collector.left = numbers.get("collect", 0)
+        self._entered = numbers.get("entered", False)
+        self._cosine = numbers.get("cosine", math.nan)
+        self._backlog.load(numbers.get("backlog"), numbers.get("queued", 0))
         self._report = None
-        self._load_rule(numbers)
+        self._load_rule(numbers["rule"], numbers["memory"])
 
-    def _second_from(self, numbers: dict, pieces: dict) -> SecondOrder | None:
-        """The second phase that a saved state describes, checked; self is not changed."""
+    def _checked(self, numbers: dict, pieces: dict) -> tuple[dict, SecondOrder | None]:
+        """A saved state with its numbers as what they should be, and the second phase it describes.
+
+        self is not changed. Raises whatever shows that the state is not one of ours.
+        """
         if not numbers:
-            return None  # the state of a bare first-order optimizer
+            return numbers, None  # the state of a bare first-order optimizer
         saved, own = decode(numbers["first_order"]), self._first_name()
         if saved != own:
-            raise ValueError(f"state_dict: it was saved with first_order={saved or None}; allowed is {own or None}")
-        if "slots" not in numbers:
-            return None
+            raise ValueError(f"it was saved with first_order={saved or None}")
+        theta = float(numbers["theta"])
+        if not 0.0 <= theta <= 1.0:
+            raise ValueError(f"its theta is {theta!r}; allowed is a number in [0, 1]")
+        known = {
+            "calls": int(numbers["calls"]),
+            "theta": theta,
+            "collect": int(numbers["collect"]),
+            "entered": bool(int(numbers["entered"])),
+            "cosine": float(numbers["cosine"]),
+            "queued": int(numbers.get("queued", 0)),
+            "backlog": numbers.get("backlog"),
+            "rule": decode(numbers["rule"]),
+            "memory": unflatten(numbers, "memory"),
+        }
+        return known, self._second_from(numbers, pieces) if "slots" in numbers else None
+
+    def _second_from(self, numbers: dict, pieces: dict) -> SecondOrder:
+        """The second phase that a saved state describes; self is not changed."""
         second = self._new_second_phase()
         m = self._options.history_size
         order = range(len(second.vectors.params))
-        try:
-            vectors = {
-                name: second.vectors.join([piece[i] for i in order], (m,) if name in "SY" else ())
-                for name, piece in pieces.items()
-            }
-            second.load(numbers, vectors)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"state_dict: its curvature history does not fit this optimizer's history_size={m} and parameters "
-                f"({error})"
-            ) from error
+        vectors = {
+            name: second.vectors.join([piece[i] for i in order], (m,) if name in "SY" else ())
+            for name, piece in pieces.items()
+        }
+        second.load(numbers, vectors)
         return second
 
-    def _load_rule(self, numbers: dict) -> None:
+    def _keep_scalar_dtypes(self, raw: dict) -> None:
+        """Undo torch's cast of numbers such as NAdam's mu_product, which are not like a parameter."""
+        for p, saved in raw.items():
+            for name, value in saved.items():
+                if isinstance(value, Tensor) and value.dim() == 0:
+                    self.state[p][name] = self.state[p][name].to(value.dtype)
+
+    def _by_parameter(self, state_dict: dict) -> dict[Tensor, dict]:
+        """The entries of a state_dict, under the parameters of self in their order."""
+        ids = [key for group in state_dict["param_groups"] for key in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        state = state_dict["state"]
+        return {p: state[key] for key, p in zip(ids, params, strict=False) if isinstance(state.get(key), dict)}
+
+    def _load_rule(self, saved: str, memory: dict) -> None:
         """The saved memory of an equal rule; of another one the latch alone."""
-        memory = unflatten(numbers, "memory")
         own = str(self._rule)
-        saved = decode(numbers["rule"]) if "rule" in numbers else own
         self._memory = self._rule.memory()
         if saved == own:
             self._memory |= memory
             return
         warnings.warn(f"switchover: the state was saved under {saved!r}; this optimizer's {own!r} stays in force",
                       stacklevel=3)  # fmt: skip
-        if self._rule.hard:
-            self._memory["latched"] = bool(memory.get("latched", False))
-            if not self._collector.left:
-                self._theta = 0.0 if self._memory["latched"] else 1.0
+        if not self._rule.hard:
+            readable = not self._rule.reads and self._calls
+            seen = Observation(self._calls)
+            self._theta = self._rule.theta(seen, self._memory) if readable else self._rule.first()
+            return
+        self._memory["latched"] = bool(memory.get("latched", False))
+        if not self._collector.left:
+            self._theta = 0.0 if self._memory["latched"] else 1.0
 
     def allocate(self) -> None:
         """Make the second phase's state now, as a distributed checkpoint needs it to load into."""
@@ -165,8 +204,8 @@ class Saved(Optimizer):
         """Whether torch.distributed.checkpoint asks for the state to be made, by a step that moves nothing."""
         if self.state or any(float(group["lr"]) != 0.0 for group in self.param_groups):
             return False
-        grads = (p.grad for group in self.param_groups for p in group["params"])
-        return not any(bool(g.count_nonzero()) for g in grads if g is not None)
+        grads = (p.grad for group in self.param_groups for p in group["params"] if p.grad is not None)
+        return not any(bool(g.to_dense().count_nonzero()) for g in grads)
 
     def _fill_state(self) -> None:
         """Make the first phase's state without counting a step."""

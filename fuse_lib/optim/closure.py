@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 
 import torch
@@ -45,9 +46,12 @@ def scalar(value: object) -> Tensor | float:
             raise ValueError(
                 f"closure: it returned a {value.dtype} tensor of shape {tuple(value.shape)}; allowed is one real number"
             )
-        return value.detach().reshape(())
-    if isinstance(value, int | float):
-        return float(value)
+        return value.detach().reshape(()).clone()  # the closure may write its next value to the same memory
+    if isinstance(value, numbers.Real):
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"closure: it returned {value!r}; allowed is a number that a float can hold") from None
     raise TypeError(f"closure: it returned {value!r}; allowed is the loss, a float or a one-element tensor")
 
 

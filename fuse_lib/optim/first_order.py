@@ -27,10 +27,12 @@ class FirstOrder:
             raise TypeError(f"first_order: got {cls!r}; allowed is a class such as torch.optim.Adam")
         if issubclass(cls, torch.optim.LBFGS):
             raise TypeError("first_order: got torch.optim.LBFGS; allowed is a class whose step() needs no closure")
+        if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
+            raise TypeError(f"first_order_args: got {args!r}; allowed is a dict from the names of options to values")
         try:
             self.optimizer = cls(params, lr=lr, **args)
         except TypeError as error:
-            if "keyword argument" not in str(error):
+            if "keyword argument" not in str(error) and "argument 'params'" not in str(error):
                 raise
             raise TypeError(f"first_order_args: got {args!r}; allowed is what {cls.__name__} takes: {error}") from error
 

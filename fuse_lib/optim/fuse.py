@@ -100,7 +100,7 @@ class Fuse(Saved):
             history_dtype=history_dtype, process_group=process_group, damped=damped,
         )  # fmt: skip
         check_lr(lr)
-        first = FirstOrder(first_order, params, lr, dict(first_order_args or {}))
+        first = FirstOrder(first_order, params, lr, {} if first_order_args is None else first_order_args)
         rule = parse(switchover)
         if handover == "metric" and not first.has_second_moments():
             raise ValueError(f"handover: got 'metric'; allowed with {first.name}, which keeps no second moments, is "
@@ -175,9 +175,13 @@ class Fuse(Saved):
         else:
             value, seen = self._second_order_step(run)
         self._report.set(evals=run.calls if run else 0)
+        self._count(seen)
+        return value
+
+    def _count(self, seen: list[Observation]) -> None:
+        """The step is done: ask the rule about the next one."""
         self._calls += 1
         self._ask(seen)
-        return value
 
     def _ask(self, seen: list[Observation]) -> None:
         """θ of the next call, from what was seen since the rule was asked last."""
@@ -203,18 +207,28 @@ class Fuse(Saved):
         if not finite:
             report.set(stop_reason="non_finite")
         elif run is not None and self._collector.wants(self._calls):
-            loss_after = self._collector.step(self._first, self._second_phase(), run, value)
-            report.set(loss_after=loss_after, pair="collected")
+            self._collecting_step(run, value, seen, report)
         else:
             self._first.step()
         return value, seen
+
+    def _collecting_step(self, run: Counted, value: object, seen: list[Observation], report: StepReport) -> None:
+        """A first-order step whose curvature pair is kept for the second phase."""
+        second = self._second_phase()
+        start = self._collector.before(second, value)
+        self._first.step()
+        try:
+            report.set(loss_after=self._collector.after(second, run, start), pair="collected")
+        except BaseException:
+            self._count(seen)  # the step is done; only the look back from its end failed
+            raise
 
     def _observe(self, evaluated: bool, value: object, report: StepReport) -> tuple[list[Observation], bool]:
         """(the observations that are on the host now, whether the newest is finite as far as is known)."""
         iteration, options = self._calls + 1, self._options
         if not self._rule.reads and not options.skip_nonfinite:
             return [Observation(iteration)], True
-        norm_sq = self._second_phase().vectors.gradient().norm_sq
+        norm_sq = self._second_phase().vectors.squared_norm()
         report.set(grad_norm=lambda: math.sqrt(norm_sq))
         self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq)
         if iteration % options.check_every and not options.skip_nonfinite:
@@ -227,7 +241,7 @@ class Fuse(Saved):
     def _second_order_step(self, run: Counted) -> tuple[object, list[Observation]]:
         report = StepReport(phase=self.phase, theta=self._theta)
         second = self._enter(report)
-        start = second.start(run)
+        start = second.start(run, reuse=self._theta == 0.0)
         value = start.value
         report.set(loss=start.loss, grad_norm=start.grad_norm)
         seen = Observation(self._calls + 1, start.loss_read, start.grad_norm**2, float(self._cosine))
@@ -262,18 +276,23 @@ class Fuse(Saved):
     def _blend(self, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
         """x_{k+1} = θ x^A + (1 − θ) x^L, both from x_k (Algorithm 3); x^A alone where the search fails."""
         theta, vectors, full_batch = self._theta, second.vectors, self._options.full_batch
-        self._first.step()
-        x_first = vectors.position()
-        vectors.restore(start.x)
+        grads = vectors.grads()  # the search will leave those of its last trial
         found = second.line_search(start, run, run.left - (not full_batch))  # one is kept for y
         report.set(step_length=found.t, stop_reason=found.stop_reason)
-        if found.t == 0.0:
-            vectors.restore(x_first)
-        else:
-            vectors.restore(theta * x_first + (1.0 - theta) * found.end.x)
-            a, b = x_first - start.x, found.end.x - start.x
+        vectors.restore(start.x)
+        vectors.set_grads(grads)
+        self._first.step()
+        x_first = vectors.position()
+        a, b = x_first - start.x, found.end.x - start.x
+        blend = x_first if found.t == 0.0 else theta * x_first + (1.0 - theta) * found.end.x
+        if not bool(blend.isfinite().all()):  # the first-order step overflowed: what is left is the other, or none
+            blend = found.end.x
+            report.set(stop_reason="non_finite")
+        elif found.t != 0.0:
             self._cosine = torch.dot(a, b) / (torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b))
             report.set(cosine=self._cosine)
+        vectors.restore(start.x)  # for what is frozen but has a gradient, torch's step has moved it
+        vectors.place(blend)
         if full_batch:
             second.stay(start, here=False)  # the next call's evaluation completes the pair
         elif run.left:
@@ -331,8 +350,18 @@ class Fuse(Saved):
         )
 
     def add_param_group(self, param_group: dict) -> None:
-        """Add a group. The second phase's history is of another space then and is cleared."""
+        """Add a group. The second phase's history is of another space then and is cleared.
+
+        Raises:
+            ValueError: it cannot share a vector with the others (device, maximize). It is not added then.
+        """
         super().add_param_group(param_group)
+        try:
+            if not isinstance(self._rule, Never):
+                Vectors(self.param_groups)
+        except ValueError:
+            del self.param_groups[-1]
+            raise
         self._second, self._entered = None, False
 
 

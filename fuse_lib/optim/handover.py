@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fuse_lib.optim.closure import Counted, scalar
 from fuse_lib.optim.first_order import FirstOrder
-from fuse_lib.optim.second_order import SecondOrder
+from fuse_lib.optim.second_order import Point, SecondOrder
 from fuse_lib.optim.switchover import Never, Rule
 from fuse_lib.optim.vectors import Vectors
 
@@ -55,11 +55,12 @@ def metric(vectors: Vectors, groups: list[dict], first: FirstOrder | None) -> Te
         return None
     d = torch.ones(vectors.numel, dtype=vectors.dtype, device=vectors.device)
     if any(v is not None for v in moments):
-        known = vectors.spread([float(v is not None) for v in moments])
-        zeros = (torch.zeros_like(p) for p in vectors.params)
-        root = vectors.flat([z if v is None else v for z, v in zip(zeros, moments, strict=True)]).sqrt_()
+        nothing = (torch.full_like(p, torch.nan) for p in vectors.params)
+        root = vectors.flat([n if v is None else v for n, v in zip(nothing, moments, strict=True)]).sqrt_()
+        known = root.isfinite()  # a gradient of 1e20 in float32 leaves an infinite moment behind
+        root = root.where(known, torch.zeros_like(root))
         mean = (root.sum() / known.sum()).clamp(min=torch.finfo(root.dtype).tiny)
-        d = torch.where(known > 0, 1.0 / (root / mean + DAMPING), d)
+        d = torch.where(known, 1.0 / (root / mean + DAMPING), d)
     lr = vectors.spread([r for g, r in zip(groups, ratios, strict=True) for _ in g["params"]])
     return (d * lr).sqrt_()
 
@@ -94,16 +95,20 @@ class Collector:
         foreseen = self.switch_step is not None or self.full_batch
         return self.size if self.active and not foreseen else 0
 
-    def step(self, first: FirstOrder, second: SecondOrder, run: Counted, value: object) -> Tensor | float | None:
-        """A first-order step from where the closure gave `value`. Returns the loss at its end, where evaluated."""
+    def before(self, second: SecondOrder, value: object) -> Point:
+        """Take note of where a first-order step starts; the closure has just returned `value` there."""
         start = second.here(value, scalar(value))
         if self.full_batch:
-            if second.known is not None:
-                second.history.append_unmeasured(*second.difference(second.known, start))
+            known = second.last_known()
+            if known is not None:
+                second.history.append_unmeasured(*second.difference(known, start))
             second.stay(start, here=False)
-            first.step()
-            return None
-        first.step()
+        return start
+
+    def after(self, second: SecondOrder, run: Counted, start: Point) -> Tensor | float | None:
+        """Complete the pair at the step's end. Returns the loss there, where it was evaluated."""
+        if self.full_batch:
+            return None  # the next call's evaluation will do it
         end = second.here(*run())
         second.history.append_unmeasured(*second.difference(start, end))
         return end.loss

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fuse_lib.optim.direction import Direction, compact
 
+HOST = {"dtype": torch.float64, "device": "cpu"}  # of the small matrices, whatever the defaults are
 CHUNK = 1 << 18  # columns that are widened at a time when the history dtype is narrower
 
 
@@ -56,8 +57,8 @@ class History:
         self.S: Tensor | None = None  # (m, d), allocated with the first pair
         self.Y: Tensor | None = None
         self.slots: list[int] = []  # rows in use, from the oldest pair to the newest
-        self.sy = torch.zeros(size, size, dtype=torch.float64)  # s_iᵀy_j where pair i is not younger than j
-        self.yy = torch.zeros(size, size, dtype=torch.float64)
+        self.sy = torch.zeros(size, size, **HOST)  # s_iᵀy_j where pair i is not younger than j
+        self.yy = torch.zeros(size, size, **HOST)
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -90,7 +91,7 @@ class History:
 
     def combine(self, direction: Direction, g: Tensor) -> Tensor:
         """S c_s + Y c_y + c_g g, (d,)."""
-        coefficients = torch.zeros(2, self.rows, dtype=torch.float64)
+        coefficients = torch.zeros(2, self.rows, **HOST)
         coefficients[:, self.slots] = torch.stack([direction.s, direction.y])
         coefficients = coefficients.to(device=self.device, dtype=self.dtype)
         total = g * direction.g
@@ -149,8 +150,8 @@ class History:
             y_with_g = tau * y_with_g + rest * s_with_g
         row = self._free_row()
         n = len(s_y)
-        self.sy[:n, row] = torch.tensor(s_y, dtype=torch.float64)
-        self.yy[:n, row] = torch.tensor(y_y, dtype=torch.float64)
+        self.sy[:n, row] = torch.tensor(s_y, **HOST)
+        self.yy[:n, row] = torch.tensor(y_y, **HOST)
         self.yy[row, :n] = self.yy[:n, row]
         self.sy[row, row], self.yy[row, row] = sy, yy
         sg[row], yg[row] = s_with_g, y_with_g
@@ -178,18 +179,21 @@ class History:
         columns = [torch.stack(self.times(row.to(self.dtype))) for row in self.Y[:n]]
         lengths = torch.stack([torch.dot(r, r) for r in (row.to(self.dtype) for row in self.S[:n])])
         packed = torch.cat([torch.stack(columns).reshape(-1), lengths]).to(self._wide()).tolist()
-        table = torch.tensor(packed[:-n], dtype=torch.float64).reshape(n, 2, n)
+        table = torch.tensor(packed[:-n], **HOST).reshape(n, 2, n)
         self.sy[:n, :n], self.yy[:n, :n] = table[:, 0].T, table[:, 1].T
         damped, self.damped = self.damped, False  # mending needs the pairs one by one
         self.slots = [
             i for i in self.slots if self.judge(packed[i - n], float(self.sy[i, i]), float(self.yy[i, i])).keep
         ]
         self.damped = damped
+        for row in set(range(n)) - set(self.slots):  # what was dropped may not be finite, and 0 · NaN is NaN
+            self.S[row].zero_()
+            self.Y[row].zero_()
         return len(self.slots), stored
 
     def direction(self, sg: Tensor, yg: Tensor, gg: float) -> Direction:
         """Coefficients of −Hg (see direction.py), from the products of g with the rows."""
-        order = torch.tensor(self.slots)
+        order = torch.tensor(self.slots, device="cpu")
         sy = self.sy[order][:, order]
         yy = self.yy[order][:, order]
         return compact(sy, yy, sg[order], yg[order], gg)
@@ -198,7 +202,7 @@ class History:
     def state(self) -> dict[str, Tensor]:
         """The small tensors: slots (m,) int64, −1 where unused; sy and yy (m, m) float64."""
         slots = self.slots + [-1] * (self.size - len(self.slots))
-        return {"slots": torch.tensor(slots), "sy": self.sy.clone(), "yy": self.yy.clone()}
+        return {"slots": torch.tensor(slots, device="cpu"), "sy": self.sy.clone(), "yy": self.yy.clone()}
 
     def load(self, state: dict[str, Tensor], S: Tensor | None, Y: Tensor | None) -> None:
         """Take over small tensors and buffers, (m, d) each, by copying them.
@@ -212,7 +216,12 @@ class History:
                     f"state_dict: its history ({name}) has shape {tuple(tensor.shape)}; allowed is {shape}, which "
                     "this optimizer's history_size and parameters give"
                 )
-        self.slots = [i for i in state["slots"].tolist() if i >= 0]
+        slots = [int(i) for i in state["slots"].tolist() if i != -1]
+        if len(set(slots)) < len(slots) or any(not 0 <= i < self.size for i in slots) or (slots and S is None):
+            raise ValueError(
+                f"state_dict: its history has the rows {slots}; allowed are different ones below {self.size}"
+            )
+        self.slots = slots
         self.sy.copy_(state["sy"])
         self.yy.copy_(state["yy"])
         self.S = self.Y = None

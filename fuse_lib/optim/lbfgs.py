@@ -39,8 +39,11 @@ class LBFGS(Fuse):
         damped: bool = False,
     ) -> None:
         check_lr(lr)
-        if not isinstance(weight_decay, int | float) or not 0.0 <= weight_decay < math.inf:
+        number = isinstance(weight_decay, int | float) and not isinstance(weight_decay, bool)
+        if not number or not 0.0 <= weight_decay < math.inf:
             raise ValueError(f"weight_decay: got {weight_decay!r}; allowed is a finite number ≥ 0")
+        if not isinstance(maximize, bool):
+            raise TypeError(f"maximize: got {maximize!r}; allowed is True or False")
         options = Options(
             handover="none", history_size=history_size, line_search=line_search, inner_steps=inner_steps,
             max_evals=max_evals, full_batch=full_batch, history_dtype=history_dtype,

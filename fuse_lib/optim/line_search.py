@@ -25,6 +25,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+LONGEST = 1e20  # no step beyond: where φ still falls there, it has no minimum along this line
+
 
 class Sample(NamedTuple):
     """What one evaluation of φ told: the step t, φ(t) and the slope φ'(t)."""
@@ -99,6 +101,8 @@ def search(
         previous, (low, high) = low, _bracket(start, low, high, new, c1, noise)
         if high is None:
             trial = _extrapolate(previous, low)
+            if trial > LONGEST:
+                break
             continue
         width = abs(high.t - low.t)
         if width * abs(low.slope) <= 0.01 * noise or width <= 1e-14 * max(low.t, high.t):
@@ -141,7 +145,9 @@ def _extrapolate(previous: Sample, last: Sample) -> float:
     """The next trial beyond `last`, where φ still falls: by the cubic, 1.1 to 10 times as far."""
     guess = _cubic_minimum(previous, last)
     nearest, furthest = 1.1 * last.t, 10.0 * last.t
-    return min(max(guess, nearest), furthest) if math.isfinite(guess) else furthest
+    if not guess > last.t:  # NaN, or behind us, where φ falls: the samples hold no curvature yet
+        return furthest
+    return min(max(guess, nearest), furthest)
 
 
 def _interpolate(low: Sample, high: Sample, bisect: bool) -> float:

@@ -42,10 +42,10 @@ class Backlog:
 
     def add(self, loss: Tensor | float, grad_norm_sq: Tensor) -> None:
         """Queue one observation (0-d tensors; a loss may be a float). Nothing is read."""
-        if not isinstance(loss, Tensor):
-            loss = torch.full_like(grad_norm_sq, float(loss))
-        loss = loss.to(grad_norm_sq)
-        self._rows.append(torch.stack([loss, grad_norm_sq]))
+        wide = torch.float32 if grad_norm_sq.device.type == "mps" else torch.float64
+        norm = grad_norm_sq.to(wide)
+        loss = loss.to(norm) if isinstance(loss, Tensor) else torch.full_like(norm, loss)
+        self._rows.append(torch.stack([loss, norm]))
 
     def read(self, last: int) -> list[Observation]:
         """All of them on the host, by one transfer. The newest is of iteration `last`."""

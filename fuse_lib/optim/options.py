@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import torch
@@ -40,8 +41,10 @@ class Options:
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}: got {getattr(self, name)!r}; allowed is True or False")
         dtype = self.history_dtype
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise TypeError(f"history_dtype: got {dtype!r}; allowed is None or a floating-point torch.dtype")
+        if dtype not in (None, torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            raise TypeError(
+                f"history_dtype: got {dtype!r}; allowed is None, torch.float64, float32, bfloat16 or float16"
+            )
         if self.process_group is not None:
             raise ValueError("process_group: several processes are not supported yet; allowed is None")
 
@@ -52,7 +55,7 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 
 def _integer(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}: got {value!r}; allowed is an integer ≥ {least}")
 
 

@@ -54,16 +54,21 @@ def _number(value: object) -> object:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def insert(state_dict: dict, numbers: dict[str, object], pieces: dict[str, list[Tensor]], home: int) -> dict:
+def insert(
+    state_dict: dict, numbers: dict[str, object], pieces: dict[str, list[Tensor]], home: int, parameters: int
+) -> dict:
     """A state_dict with our entries beside the first phase's.
 
-    numbers: name → number or small tensor, put under parameter `home`. pieces: name → one tensor a parameter.
+    numbers: name → number or small tensor, put under parameter `home` of so many `parameters`.
+    pieces: name → one tensor a parameter.
     """
     state = {key: dict(entry) if isinstance(entry, dict) else entry for key, entry in state_dict["state"].items()}
     for name, tensors in pieces.items():
         for index, tensor in enumerate(tensors):
             state.setdefault(index, {})[PREFIX + name] = tensor
     state.setdefault(home, {}).update({PREFIX + name: value for name, value in numbers.items()})
+    for index in range(parameters):  # a distributed checkpoint wants an entry for every parameter, or for none
+        state.setdefault(index, {PREFIX + "empty": 1})
     # Parameters in their order, whatever came first; then what hooks may have put there.
     known = sorted(key for key in state if isinstance(key, int))
     ordered = {key: state[key] for key in known} | state

@@ -22,7 +22,9 @@ class StepReport:
         "no_progress"    twice in a row no trial step lowered the loss
         "search_failed"  no trial step lowered the loss; the curvature memory was cleared
         "max_evals"      the budget ended before a step was accepted
-        "non_finite"     the loss or gradient at the start was not finite: nothing was moved
+        "non_finite"     the loss or gradient at the start was not finite: nothing was moved; or, in a blend, the
+                         first-order step was not: it was left out
+        "lr_zero"        LBFGS with lr = 0
     handed_over: on the first call of the second phase, (pairs kept, pairs collected); else None.
     """
 

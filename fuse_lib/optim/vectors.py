@@ -63,9 +63,6 @@ class Vectors:
                 f"params: got parameters on {', '.join(sorted(map(str, devices)))}; "
                 "allowed is one device, for L-BFGS works on one vector of all of them"
             )
-        signs = {bool(group.get("maximize", False)) for group in param_groups}
-        if len(signs) > 1:
-            raise ValueError("maximize: got True in one group and False in another; allowed is one for all")
         self.device = devices.pop() if devices else torch.device("cpu")
         self.dtype = torch.float32
         for p in self.params:
@@ -76,7 +73,20 @@ class Vectors:
         self.scale: Tensor | None = None
         self._signature = [(p.dtype, p.device, p.numel()) for p in self.params]
         self._active = [True] * len(self.params)
-        self._trainable: list[bool] = []
+        self._function = self._function_now()
+
+    def _function_now(self) -> list[tuple]:
+        """What decides, beside the closure, which function of which parameters is minimised."""
+        maximize = {bool(group.get("maximize", False)) for group in self._groups}
+        if len(maximize) > 1:
+            raise ValueError("maximize: got True in one group and False in another; allowed is one for all")
+        decays = [float(group.get("weight_decay", 0)) for group in self._groups]
+        return [maximize, decays, [p.requires_grad for p in self.params]]
+
+    def function_changed(self) -> bool:
+        """Whether a parameter was frozen or thawed, or weight_decay or maximize set, since this was asked last."""
+        before, self._function = self._function, self._function_now()
+        return before != self._function
 
     def matches(self) -> bool:
         """Whether the parameters still have the dtypes, devices and sizes this was made for."""
@@ -93,21 +103,15 @@ class Vectors:
         A frozen parameter (requires_grad=False) and one without a gradient count as zero.
         start: this is where a step starts; those parameters then stay where they are in that step.
         """
-        grads = [p.grad if p.requires_grad else None for p in self.params]
         if start:
-            self._active = [g is not None for g in grads]
-            self._trainable = [p.requires_grad for p in self.params]
-        g = self.flat([p.new_zeros(p.shape) if q is None else q for p, q in zip(self.params, grads, strict=True)])
-        if self._sign() < 0:
-            g.neg_()
-        for piece, p, weight_decay in self._decayed(g):
-            if p.grad is not None and p.requires_grad:
-                piece.add_(self.flat([p]), alpha=weight_decay)
+            self._active = [p.requires_grad and p.grad is not None for p in self.params]
+        g = self._plain_gradient()
         return Gradient(g if self.scale is None else g * self.scale, torch.dot(g, g))
 
-    def refrozen(self) -> bool:
-        """Whether a parameter was frozen or thawed since the last gradient(start=True)."""
-        return self._trainable != [p.requires_grad for p in self.params]
+    def squared_norm(self) -> Tensor:
+        """‖g‖² of the gradient, 0-d, accumulated in float64, whose range is that of any float32 gradient."""
+        wide = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.linalg.vector_norm(self._plain_gradient(), dtype=wide).square()
 
     def penalty(self) -> Tensor | None:
         """λ/2 ‖x‖² of the groups with coupled weight decay, 0-d tensor, or None where there is none."""
@@ -121,12 +125,16 @@ class Vectors:
     def flat(self, tensors: Sequence[Tensor]) -> Tensor:
         """One tensor per parameter, each of its shape, as one (d,) vector."""
         dense = (t.to_dense() if t.layout != torch.strided else t for t in tensors)
-        return torch.cat([_real(t.detach()).reshape(-1) for t in dense]).to(self.dtype)
+        pieces = [_real(t.detach()).reshape(-1) for t in dense]
+        if not pieces:
+            return torch.zeros(0, dtype=self.dtype, device=self.device)
+        return torch.cat(pieces).to(self.dtype)
 
     def spread(self, values: Sequence[float]) -> Tensor:
         """One number per parameter, as a (d,) vector that repeats it over the parameter's coordinates."""
         like = {"dtype": self.dtype, "device": self.device}
-        return torch.cat([torch.full((n,), v, **like) for n, v in zip(self._sizes, values, strict=True)])
+        pieces = [torch.full((n,), v, **like) for n, v in zip(self._sizes, values, strict=True)]
+        return torch.cat(pieces) if pieces else torch.zeros(0, **like)
 
     # ---- out
     def outward(self, direction: Tensor) -> Tensor:
@@ -139,9 +147,19 @@ class Vectors:
             return step
         return torch.where(self.scale > 0, step / self.scale, torch.zeros_like(step))
 
+    def masked(self, direction: Tensor) -> Tensor:
+        """The direction without the coordinates that are inactive in this step."""
+        if all(self._active):
+            return direction
+        return direction * self.spread([float(active) for active in self._active])
+
     def move(self, origin: Tensor, t: float, direction: Tensor) -> None:
         """Parameters ← origin + t · direction, (d,) each, in plain variables. Inactive ones stay."""
-        self._write(torch.add(origin, direction, alpha=t), only_active=True)
+        self.place(torch.add(origin, direction, alpha=t))
+
+    def place(self, x: Tensor) -> None:
+        """Parameters ← x, but those that are inactive in this step stay."""
+        self._write(x, only_active=True)
 
     def restore(self, x: Tensor) -> None:
         """Parameters ← x, bit for bit where x came from `position`."""
@@ -164,12 +182,21 @@ class Vectors:
             [next(numbers) for _ in range(t.numel())] if isinstance(t, Tensor) else [float(t or 0.0)] for t in items
         ]
 
+    # ---- what a first-order step needs
+    def grads(self) -> list[Tensor | None]:
+        """Copies of the parameters' .grad."""
+        return [None if p.grad is None else p.grad.clone() for p in self.params]
+
+    def set_grads(self, grads: Sequence[Tensor | None]) -> None:
+        for p, grad in zip(self.params, grads, strict=True):
+            p.grad = grad
+
     # ---- per parameter, for checkpoints
     def split(self, vectors: Tensor) -> list[Tensor]:
         """A (d,) or (m, d) tensor as one view per parameter, shape [m,] *p.shape [, 2 if complex]."""
         lead = vectors.shape[:-1]
         pieces = vectors.split(self._sizes, dim=-1)
-        return [piece.reshape(*lead, *_real(p).shape) for piece, p in zip(pieces, self.params, strict=True)]
+        return [piece.reshape((*lead, *_real(p).shape)) for piece, p in zip(pieces, self.params, strict=True)]
 
     def join(self, pieces: Iterable[Tensor], lead: tuple[int, ...] = ()) -> Tensor:
         """The inverse of `split`."""
@@ -184,6 +211,17 @@ class Vectors:
         chosen = [(_real(p.detach()), piece) for p, piece, active in pieces if active or not only_active]
         if chosen:
             torch._foreach_copy_(*map(list, zip(*chosen, strict=True)))
+
+    def _plain_gradient(self) -> Tensor:
+        """The objective's gradient by the parameters themselves, (d,)."""
+        grads = [p.grad if p.requires_grad else None for p in self.params]
+        g = self.flat([p.new_zeros(p.shape) if q is None else q for p, q in zip(self.params, grads, strict=True)])
+        if self._sign() < 0:
+            g.neg_()
+        for piece, p, weight_decay in self._decayed(g):
+            if p.grad is not None and p.requires_grad:
+                piece.add_(self.flat([p]), alpha=weight_decay)
+        return g
 
     def _decayed(self, vector: Tensor | None = None):
         """(its slice of `vector`, parameter, λ) for each parameter with coupled weight decay λ > 0."""

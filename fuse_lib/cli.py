@@ -1,0 +1,59 @@
+"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, `python -m fuse_lib list`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status: 0, 1 (a notebook failed) or 2 (bad arguments)."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.command(args)
+    except ValueError as error:
+        print(f"fuse_lib: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    from fuse_lib import notebooks
+
+    path = notebooks.find(args.notebook, args.notebooks or notebooks.FOLDER)
+    values = notebooks.chosen(path, args.parameter)
+    out = Path(args.out)
+    try:
+        done = notebooks.run(path, out, values)
+    except notebooks.NotebookFailed as error:
+        print(f"fuse_lib: {error}\nWhat ran until then: {out / path.name}", file=sys.stderr)
+        return 1
+    figures = sorted(done.with_name(done.stem + "_figures").glob("*.png"))
+    print(f"notebook  {done}\npage      {done.with_suffix('.html')}\nfigures   {figures[0].parent}/ ({len(figures)})")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from fuse_lib import notebooks
+
+    for path in notebooks.every(args.notebooks or notebooks.FOLDER):
+        print(f"{path.stem}: {notebooks.title(path)}")
+        for parameter in notebooks.parameters(path):
+            print(f"    {parameter}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fuse_lib", description="The FUSE course from the command line.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    run = commands.add_parser("run", help="execute a notebook; write its page and figures")
+    run.add_argument("notebook", help="number, name or path")
+    run.add_argument("-p", dest="parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter")
+    run.add_argument("-o", "--out", default="build", help="folder for the results (build)")
+    run.set_defaults(command=_run)
+    listing = commands.add_parser("list", help="notebooks and their parameters")
+    listing.set_defaults(command=_list)
+    for command in (run, listing):
+        command.add_argument("--notebooks", type=Path, help="folder of the notebooks (the checkout's)")
+    return parser

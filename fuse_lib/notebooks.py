@@ -1,0 +1,165 @@
+"""The notebooks as programs: find one, read its parameters, execute it, write its page and figures.
+
+Papermill executes; nbconvert writes the page. What is added is what papermill lets pass: an unknown
+parameter or a value of the wrong type is an error that lists the right ones.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+
+_PACKAGE = Path(__file__).resolve().parent
+FOLDER = _PACKAGE.parent / "notebooks"
+TYPES = {"int": int, "float": float, "str": str, "bool": None}
+
+
+class NotebookFailed(RuntimeError):
+    """A cell raised; the message names the notebook and the cell."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A line of the parameters cell: `name: type = default  # help`."""
+
+    name: str
+    type: str
+    default: str
+    help: str
+
+    def parse(self, text: str) -> object:
+        """The value that `text` stands for.
+
+        Raises:
+            ValueError: the text is none of that type.
+
+        >>> Parameter("seeds", "int", "5", "how many").parse("3")
+        3
+        """
+        if self.type == "bool":
+            if text.lower() not in ("true", "false"):
+                raise ValueError(f"{self.name}: got {text!r}; allowed is true or false")
+            return text.lower() == "true"
+        try:
+            return TYPES[self.type](text)
+        except ValueError:
+            raise ValueError(f"{self.name}: got {text!r}; allowed is a value of type {self.type}") from None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type} = {self.default}  {self.help}"
+
+
+def every(folder: Path = FOLDER) -> list[Path]:
+    """The course's notebooks in reading order."""
+    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
+def find(which: str, folder: Path = FOLDER) -> Path:
+    """A notebook by number ("00", "4"), by name ("00_start_here", "start_here") or by path.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    if which.endswith(".ipynb") and Path(which).is_file():
+        return Path(which)
+    key = which.removesuffix(".ipynb")
+    key = key.zfill(2) if key.isdigit() else key
+    for path in every(folder):
+        if key in (path.stem[:2], path.stem, path.stem[3:]):
+            return path
+    names = ", ".join(path.stem for path in every(folder)) or f"none, for {folder} holds no notebook"
+    raise ValueError(f"notebook: got {which!r}; allowed is a path or one of {names}")
+
+
+def title(path: Path) -> str:
+    """The first heading."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown" and (found := re.match(r"#\s+(.+)", cell.source)):
+            return found[1].strip()
+    return path.stem
+
+
+def parameters(path: Path) -> list[Parameter]:
+    """The parameters of a notebook, in their order."""
+    found = papermill.inspect_notebook(str(path))
+    return [Parameter(p["name"], p["inferred_type_name"], p["default"], p["help"].strip()) for p in found.values()]
+
+
+def chosen(path: Path, assignments: list[str]) -> dict[str, object]:
+    """Values from "name=value" texts.
+
+    Raises:
+        ValueError: an unknown name, a repeated one, a value of the wrong type or no "="; the message lists
+            the parameters.
+    """
+    known = {p.name: p for p in parameters(path)}
+    values: dict[str, object] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        listing = "\n  ".join(map(str, known.values()))
+        if not equals or name not in known or name in values:
+            why = "is set twice" if name in values else "is no parameter" if equals else "has no '='"
+            raise ValueError(f"-p: {text!r} {why}; allowed for {path.stem} is name=value with one of\n  {listing}")
+        values[name] = known[name].parse(value)
+    return values
+
+
+def run(path: Path, out: Path, values: dict[str, object] | None = None) -> Path:
+    """Execute a notebook into the folder `out`, saving as it goes, and write its page and figures beside it.
+
+    Returns: the executed notebook.
+
+    Raises:
+        NotebookFailed: a cell raised. What was executed until then is saved, with its page.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / path.name
+    try:
+        papermill.execute_notebook(str(path), str(target), parameters=values or {}, kernel_name="python3")
+    except PapermillExecutionError as error:
+        raise NotebookFailed(
+            f"{path.stem}: cell {error.cell_index} failed with {error.ename}: {error.evalue}\n{error.source.strip()}"
+        ) from None
+    finally:
+        if target.exists():
+            write_page(target)
+            write_figures(target)
+    return target
+
+
+def write_page(notebook: Path) -> Path:
+    """An HTML page beside an executed notebook, with the figures inside and their alternative texts."""
+    exporter = HTMLExporter(template_name="fuse", extra_template_basedirs=[str(_PACKAGE / "templates")])
+    content = nbformat.read(notebook, as_version=4)
+    content.metadata["title"] = title(notebook)
+    html, _ = exporter.from_notebook_node(content)
+    page = notebook.with_suffix(".html")
+    page.write_text(html, encoding="utf-8")
+    return page
+
+
+def write_figures(notebook: Path) -> list[Path]:
+    """The figures of an executed notebook as PNG files in a folder beside it."""
+    folder = notebook.with_name(notebook.stem + "_figures")
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("figure_*.png"):
+        old.unlink()
+    images = [
+        output.data["image/png"]
+        for cell in nbformat.read(notebook, as_version=4).cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    paths = []
+    for number, image in enumerate(images, 1):
+        path = folder / f"figure_{number}.png"
+        path.write_bytes(base64.b64decode(image))
+        paths.append(path)
+    return paths

@@ -1,0 +1,312 @@
+# %% [markdown]
+# # 00 · Start here: FUSE in five minutes
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@repository_path@/blob/@branch@/notebooks/00_start_here.ipynb)
+# [![The paper: arXiv 2503.04204](https://img.shields.io/badge/arXiv-2503.04204-b31b1b)](https://arxiv.org/abs/2503.04204)
+# [![Text: CC BY 4.0, code: MIT](https://img.shields.io/badge/text-CC%20BY%204.0%20%C2%B7%20code%20MIT-blue)](@repository@)
+#
+# **You will learn**
+#
+# - what FUSE does, in one sentence and one picture,
+# - how to put it into a training loop: three lines differ from Adam,
+# - how to read what it did, and what it is *not* good for.
+#
+# **You need first**: a little PyTorch (a model, a loss, `backward`). No theory.
+#
+# **Minutes**: 8 to read, 1 to run.
+
+# %% tags=["install"]
+# On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
+import importlib.util, os, subprocess, sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("fuse_lib") is None:
+    source = os.environ.get("FUSE_LIB_SOURCE", "git+@repository@@@branch@")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", source], check=True)
+
+# %% tags=["parameters"]
+dataset: str = "fashion-mnist-sample"  # bundled; or "fashion-mnist", "mnist", … (see data/README.md)
+seeds: int = 5  # runs of each optimizer, from different initial weights
+budget: int = 300  # gradient evaluations in a run, each over all training images
+switch: int = 100  # after how many steps of Adam FUSE-PV goes over to L-BFGS
+lr: float = 0.003  # of Adam and of FUSE-PV's first phase
+lr_cosine: float = 0.01  # of Adam with cosine decay, which can afford more
+profile: str = "quick"  # "full": all 60,000 training images of Fashion-MNIST, which you need to have
+device: str = "auto"  # "cpu", "cuda", … ; "auto" takes a GPU where there is one
+out: str = ""  # a CSV file for the one-row summary of this run
+
+# %% [markdown]
+# ## 1 · The idea
+#
+# **Adam** walks fast through rough country. Each step costs one gradient, and it divides each coordinate by
+# the size of its recent gradients, so that it needs little care. Near a minimum it slows down: it follows
+# gradients, and does not know how the valley *curves*.
+#
+# **L-BFGS** learns the curvature from the last few steps: where the gradient changed by $y$ along a step $s$,
+# the Hessian $B$ must satisfy $B s \approx y$. With that it jumps towards the bottom of the valley instead of
+# zig-zagging down. Far from a minimum, or on noisy gradients, this knowledge is worth little.
+#
+# > **FUSE-PV: start with Adam, finish with L-BFGS.** A rule decides when to switch.
+#
+# The *general* FUSE blends the two steps, $x_{k+1} = \theta\,x^{A} + (1-\theta)\,x^{L}$; FUSE-PV is the case
+# where $\theta$ jumps from 1 to 0. Later notebooks take all of this apart. Here we just use it.
+
+# %%
+import time
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+import fuse_lib
+from fuse_lib import FusePV, data, models, plots
+
+plots.use_style()
+if device == "auto":
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+print(f"fuse_lib {fuse_lib.__version__}, torch {torch.__version__}, device {device}")
+
+# %% [markdown]
+# ## 2 · Real images
+#
+# Zalando's Fashion-MNIST: 28 × 28 grey images of ten kinds of clothing. The course brings a balanced sample
+# with it, so that nothing is downloaded.
+
+# %%
+if profile == "full":
+    dataset = "fashion-mnist"
+images = data.load(dataset, device=device)
+print(images)
+
+# %%
+fig, axes = plt.subplots(2, 5, figsize=(7, 3.4))
+for label, ax in enumerate(axes.flat):
+    first = int((images.y_train == label).nonzero()[0])
+    ax.imshow(images.x_train[first, 0].cpu(), cmap="gray_r")
+    ax.set(title=images.classes[label], xticks=[], yticks=[])
+plots.show(fig, alt=f"Ten small grey images, one of each class of {images.name}: {', '.join(images.classes)}.")
+
+# %% [markdown]
+# One image of each class: shirts, coats and pullovers look alike, so no method will get them all right.
+#
+# ## 3 · A small net and its objective
+#
+# A perceptron with two hidden layers (784-64-32-10). We minimise the cross-entropy over **all** training images
+# at once, plus a small penalty on large weights, so that the minimum is not at infinity:
+#
+# $$f(w) = \frac{1}{n}\sum_{i=1}^n \mathrm{CE}\big(\mathrm{net}_w(x_i), y_i\big) + \frac{10^{-3}}{2}\,\|w\|^2$$
+
+# %%
+def objective(model):
+    penalty = sum(p.square().sum() for p in model.parameters())
+    return F.cross_entropy(model(images.x_train), images.y_train) + 1e-3 / 2 * penalty
+
+
+def accuracy(model):
+    with torch.no_grad():
+        return (model(images.x_test).argmax(1) == images.y_test).float().mean().item()
+
+
+# %%
+example = models.build("mlp", in_shape=images.in_shape, classes=len(images.classes), seed=0).to(device)
+print(f"{models.num_parameters(example):,} parameters, objective at the start {objective(example).item():.2f}")
+
+# %% [markdown]
+# ## 4 · The loop
+#
+# An L-BFGS step may look at the loss more than once, so it does not take *a gradient* but *a function that
+# computes one*: the **closure**. Adam takes the same closure and calls it once. That is the only change that
+# your own loop needs.
+
+# %%
+def train(model, opt, scheduler=None):
+    """Until the budget is spent; a row for each step."""
+    rows, evals, seconds = [], 0, 0.0
+
+    def closure():
+        nonlocal evals
+        evals += 1  # one gradient evaluation: what we count as cost
+        opt.zero_grad()
+        loss = objective(model)
+        loss.backward()
+        return loss
+
+    while evals < budget:
+        start, at = time.perf_counter(), evals
+        loss = opt.step(closure)  # the loss where the step started
+        seconds += time.perf_counter() - start
+        rows.append({"evals": at, "loss": float(loss.detach()), "seconds": seconds, "accuracy": accuracy(model)})
+        if scheduler is not None:
+            scheduler.step()
+    rows.append({"evals": evals, "loss": objective(model).item(), "seconds": seconds, "accuracy": accuracy(model)})
+    return pd.DataFrame(rows)
+
+
+# %% [markdown]
+# Three optimizers, each on the same five initial nets:
+#
+# - **Adam**;
+# - **Adam, cosine**: its learning rate falls to zero over the budget, which is what a careful user would do;
+# - **FUSE-PV**: the same Adam for the first 100 steps, then L-BFGS. `full_batch=True` is our promise that the
+#   closure is the same function each time; in return an L-BFGS step mostly costs *one* evaluation.
+
+# %%
+def adam(params):
+    return torch.optim.Adam(params, lr=lr), None
+
+
+def adam_cosine(params):
+    opt = torch.optim.Adam(params, lr=lr_cosine)
+    return opt, torch.optim.lr_scheduler.CosineAnnealingLR(opt, budget)
+
+
+def fuse_pv(params):
+    return FusePV(params, lr=lr, switchover=f"step:{switch}", full_batch=True), None
+
+
+contestants = {"Adam": adam, "Adam, cosine": adam_cosine, "FUSE-PV": fuse_pv}
+
+# %% [markdown]
+# > **Predict.** At evaluation 100 FUSE-PV stops being Adam. What will its loss curve do there: **(a)** jump up,
+# > because L-BFGS has to learn the curvature first; **(b)** bend downwards; **(c)** nothing for a while?
+# > And at the end, who will have the best *test accuracy*? Decide before you run the next cell.
+
+# %%
+runs = []
+for name, make in contestants.items():
+    for seed in range(seeds):
+        model = models.build("mlp", in_shape=images.in_shape, classes=len(images.classes), seed=seed).to(device)
+        opt, scheduler = make(model.parameters())
+        runs.append(train(model, opt, scheduler).assign(optimizer=name, seed=seed))
+    print(f"{name}: {seeds} runs of {budget} evaluations done")
+table = pd.concat(runs, ignore_index=True)
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
+for name in contestants:
+    for seed, run in table[table.optimizer == name].groupby("seed"):
+        look = {} if seed == 0 else {"label": None, "marker": "", "alpha": 0.35, "linewidth": 1.0}
+        plots.curve(left, run.evals, run.loss, name, **look)
+        plots.curve(right, run.evals, run.accuracy, name, **look)
+for ax in (left, right):
+    plots.mark_switch(ax, switch)
+    ax.set(xlabel=f"gradient evaluations (each over {len(images.y_train):,} images)")
+left.set(yscale="log", title="training objective")
+left.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+right.set(title="test accuracy", ylim=(table.accuracy.max() - 0.1, table.accuracy.max() + 0.01))
+left.legend()
+fig.tight_layout()
+plots.show(fig, alt="Two panels over gradient evaluations. Left: the training objective on a log scale; FUSE-PV follows "
+           "Adam up to the switch at 100 and then bends below both Adam curves in every run. Right: test accuracy; "
+           "all curves rise to about 82 percent before evaluation 100 and then sink slowly, FUSE-PV's the most.")
+
+# %% [markdown]
+# **What is to be seen.** Each optimizer has one bold line and, thin, its other runs. Up to the dotted line FUSE-PV *is*
+# Adam, so their curves lie on one another. Then it bends downwards (answer **b**): Adam's last steps have left it some
+# curvature, and within a few dozen evaluations the objective is below what either Adam reaches with the same budget, in
+# each of the runs. The spikes are Adam's own: with a constant step it keeps overshooting.
+#
+# And the right panel? **The better minimiser is not the better classifier.** All of them are at their best before
+# evaluation 100, and from there on they fit the 2,000 training images ever more closely and new images a little worse;
+# FUSE-PV, which fits them best, pays a point or two. FUSE minimises. Whether a lower minimum is what you need is
+# another question, and one that this course asks again and again.
+
+# %%
+last = table.groupby(["optimizer", "seed"], sort=False).last()
+summary = last.groupby("optimizer", sort=False)[["loss", "accuracy", "seconds"]].agg(["mean", "std"])
+summary.round(3)
+
+# %% tags=["nbval-check-output"]
+means = last.loss.groupby("optimizer", sort=False).mean()
+paired = last.loss.unstack("seed")
+best_adam = paired.loc[["Adam", "Adam, cosine"]].min()
+print(f"runs in which FUSE-PV ends below the better Adam: {(paired.loc['FUSE-PV'] < best_adam).sum()} of {seeds}")
+print(f"FUSE-PV's mean objective below 0.8 times the better Adam's: {means['FUSE-PV'] < 0.8 * means[:2].min()}")
+
+# %% [markdown]
+# Is the comparison fair? Both Adams have the learning rate that is best for *this* budget among five. FUSE-PV just takes
+# over Adam's; its own best would be 0.01. The mean objective at the end, over 5 seeds
+# (`python benchmarks/learning_rates_00.py` makes this table again):
+
+# %%
+recorded = pd.read_csv(data.bundled("results/00_learning_rates.csv"))
+recorded.pivot_table(index="lr", columns="optimizer", values="train_loss").round(3)
+
+# %% [markdown]
+# ## 5 · What did it do?
+#
+# After each step `opt.last_step` holds a report. Let us take one FUSE-PV run step by step around its switch.
+
+# %%
+model = models.build("mlp", in_shape=images.in_shape, classes=len(images.classes), seed=0).to(device)
+opt, _ = fuse_pv(model.parameters())
+
+
+def closure():
+    opt.zero_grad()
+    loss = objective(model)
+    loss.backward()
+    return loss
+
+
+reports = []
+for step in range(switch + 40):
+    opt.step(closure)
+    reports.append(opt.last_step)
+print("the last of Adam:      ", reports[switch - 1])
+print("the first of L-BFGS:   ", reports[switch])
+print("forty steps later:     ", reports[-1])
+
+# %% [markdown]
+# Read aloud, the second line says: *this was a second-order step (θ = 0). The loss was `loss` at its start and
+# `loss_after` at its end. It took `evals` closure calls: one to know where it stands, one to test our promise of a
+# full batch, the rest to find the length `step_length` by which it went along its direction. Of the curvature pairs
+# that Adam's last ten steps left behind, `handed_over` says how many were of use.* The third line is the normal case:
+# one evaluation, step length 1. That is why L-BFGS costs no more than Adam here.
+
+# %% tags=["nbval-check-output"]
+cheap = sum(report.evals == 1 for report in reports[switch + 1 :])
+print(f"phase of step {switch}: {reports[switch - 1].phase}, of step {switch + 1}: {reports[switch].phase}")
+print(f"at least three of four L-BFGS steps cost one evaluation: {cheap >= 0.75 * 39}")
+
+# %% [markdown]
+# ## 6 · When to leave it alone
+#
+# - **Small, noisy minibatches.** L-BFGS learns from *differences* of gradients; noise in them is taken for
+#   curvature. On minibatches a well-tuned Adam is hard to beat.
+# - **A loss that is not the point.** If test accuracy has stopped rising, a lower training loss will not raise it
+#   (see above).
+# - **Too early.** On a plateau, or where the loss still falls by half in a few steps, Adam is faster.
+#
+# It pays where the *minimum itself* is wanted: regression and inverse problems, physics-informed nets, small and
+# medium models on data that fit into one batch, the last digits of a fit.
+
+# %% [markdown]
+# ## Summary
+#
+# - FUSE-PV is Adam, then L-BFGS; a rule such as `step:100` or `gradnorm:1e-3:50` says when.
+# - Cost is counted in gradient evaluations: an L-BFGS step takes one or more.
+# - Here, at equal cost, it reached a clearly lower training objective than Adam with tuned learning rates, and no better
+#   test accuracy: rather a point or two less, for the sample is small and soon fitted too well.
+# - `opt.last_step` tells what happened; nothing stalls in silence.
+#
+# ## References
+#
+# - Z. Jiang, et al., *FUSE: First-Order and Second-Order Unified SynthEsis in Stochastic Optimization*, IEEE CAI 2025,
+#   [arXiv 2503.04204](https://arxiv.org/abs/2503.04204)
+# - D. P. Kingma, J. Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015, [arXiv 1412.6980](https://arxiv.org/abs/1412.6980)
+# - D. C. Liu, J. Nocedal, *On the Limited Memory BFGS Method for Large Scale Optimization*, Math. Programming 45, 1989,
+#   [doi 10.1007/BF01589116](https://doi.org/10.1007/BF01589116)
+# - H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, [arXiv 1708.07747](https://arxiv.org/abs/1708.07747)
+#
+# **The course**: this is its first notebook. The [README](@repository@#the-course) has the map of what follows:
+# Adam and L-BFGS taken apart, the switch and its rules, test functions, data sets, and the questions that the paper
+# leaves open.
+
+# %%
+effective = {"dataset": dataset, "seeds": seeds, "budget": budget, "switch": switch, "lr": lr, "lr_cosine": lr_cosine,
+             "profile": profile, "device": device, "out": out}
+if out:
+    row = effective | {f"loss {name}": loss for name, loss in means.items()}
+    pd.DataFrame([row]).to_csv(out, index=False)
+print("parameters:", effective)

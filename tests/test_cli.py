@@ -1,0 +1,94 @@
+"""`python -m fuse_lib`: the right notebook with the right parameters, or an error that helps."""
+
+import nbformat
+import pytest
+
+from fuse_lib import cli, notebooks
+
+CELLS = [
+    ("markdown", "# 00 · A small notebook", []),
+    ("code", 'steps: int = 3  # how many\nrate: float = 0.1  # how fast\nslow: bool = False  # wait\nname: str = "a"  # who',
+     ["parameters"]),
+    ("code", "assert steps != 13, 'unlucky'\nprint(steps, rate, slow, name)", []),
+    ("code", "import matplotlib.pyplot as plt\nfrom fuse_lib import plots\nfig, ax = plt.subplots()\nax.plot([1, 2])\n"
+     "plots.show(fig, alt='A line that <rises>.')", []),
+]  # fmt: skip
+
+
+KERNEL = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    "language_info": {"name": "python"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    notebook = nbformat.v4.new_notebook(metadata=KERNEL)
+    for kind, source, tags in CELLS:
+        make = nbformat.v4.new_markdown_cell if kind == "markdown" else nbformat.v4.new_code_cell
+        notebook.cells.append(make(source, metadata={"tags": tags} if tags else {}))
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(notebook, tmp_path / "notebooks" / "00_small.ipynb")
+    return tmp_path / "notebooks"
+
+
+@pytest.mark.parametrize("which", ["00", "0", "00_small", "small", "00_small.ipynb"])
+def test_find_by_number_name_or_file(folder, which):
+    assert notebooks.find(which, folder).name == "00_small.ipynb"
+
+
+def test_find_lists_what_there_is(folder):
+    with pytest.raises(ValueError, match=r"notebook: got '07'.*00_small"):
+        notebooks.find("07", folder)
+
+
+def test_parameters_are_read_whole(folder):
+    found = notebooks.parameters(folder / "00_small.ipynb")
+    assert [(p.name, p.type, p.help) for p in found] == [
+        ("steps", "int", "how many"), ("rate", "float", "how fast"), ("slow", "bool", "wait"), ("name", "str", "who"),
+    ]  # fmt: skip
+
+
+def test_values_get_their_parameters_type(folder):
+    values = notebooks.chosen(folder / "00_small.ipynb", ["steps=5", "rate=1e-3", "slow=true", "name=b=c"])
+    assert values == {"steps": 5, "rate": 1e-3, "slow": True, "name": "b=c"}
+
+
+@pytest.mark.parametrize(
+    "bad", ["step=5", "steps", "steps=five", "slow=1", "rate=fast", "steps=1.5"], ids=lambda text: text
+)
+def test_a_wrong_parameter_lists_the_right_ones(folder, bad):
+    with pytest.raises(ValueError, match="allowed"):
+        notebooks.chosen(folder / "00_small.ipynb", [bad])
+
+
+def test_run_writes_notebook_page_and_figures(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["run", str(folder / "00_small.ipynb"), "-p", "steps=7", "-o", str(out)]) == 0
+    page = (out / "00_small.html").read_text(encoding="utf-8")
+    assert "7 0.1 False a" in page
+    assert 'alt="A line that &lt;rises&gt;."' in page
+    assert "<title>00 · A small notebook</title>" in page
+    assert (out / "00_small_figures" / "figure_1.png").read_bytes().startswith(b"\x89PNG")
+    assert str(out / "00_small.ipynb") in capsys.readouterr().out
+
+
+def test_a_failing_cell_is_named_and_the_rest_is_kept(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["run", str(folder / "00_small.ipynb"), "-p", "steps=13", "-o", str(out)]) == 1
+    message = capsys.readouterr().err
+    assert "AssertionError" in message
+    assert "unlucky" in message
+    assert (out / "00_small.html").exists()
+
+
+def test_bad_arguments_exit_with_2(folder, capsys):
+    assert cli.main(["run", str(folder / "00_small.ipynb"), "-p", "step=5"]) == 2
+    assert "steps: int" in capsys.readouterr().err
+
+
+def test_list_shows_notebooks_and_parameters(folder, capsys):
+    assert cli.main(["list", "--notebooks", str(folder)]) == 0
+    listed = capsys.readouterr().out
+    assert "00_small: 00 · A small notebook" in listed
+    assert "rate: float = 0.1  how fast" in listed
