@@ -7,8 +7,8 @@ from fuse_lib import cli, notebooks
 
 CELLS = [
     ("markdown", "# 00 · A small notebook", []),
-    ("code", 'steps: int = 3  # how many\nrate: float = 0.1  # how fast\nslow: bool = False  # wait\nname: str = "a"  # who',
-     ["parameters"]),
+    ("code", 'steps: int = 3  # how many\nrate: float = 0.1  # how fast\n'
+     'slow: bool = False  # wait\nname: str = "a"  # who', ["parameters"]),
     ("code", "assert steps != 13, 'unlucky'\nprint(steps, rate, slow, name)", []),
     ("code", "import matplotlib.pyplot as plt\nfrom fuse_lib import plots\nfig, ax = plt.subplots()\nax.plot([1, 2])\n"
      "plots.show(fig, alt='A line that <rises>.')", []),
