@@ -25,7 +25,7 @@ run: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest
-	@$(BIN)/python -m pytest --nbval --nbval-cell-timeout=300 -p no:doctest notebooks
+	@$(BIN)/python -m pytest -o addopts= -q --nbval-lax --nbval-cell-timeout=600 notebooks
 	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
 
 lab: $(READY)
