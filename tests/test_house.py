@@ -65,7 +65,7 @@ def tracked():
 def test_the_optimizers_layers_import_one_way():
     """Each file of optim/ imports only files that stand before it here; nothing above imports the rest of fuse_lib."""
     order = [
-        "line_search", "direction", "closure", "observation", "report", "vectors", "history", "switchover",
+        "line_search", "direction", "closure", "observation", "report", "processes", "vectors", "history", "switchover",
         "first_order", "second_order", "handover", "plain", "options", "checkpoint", "fuse", "lbfgs", "__init__",
     ]  # fmt: skip
     files = sorted((ROOT / "fuse_lib" / "optim").glob("*.py"))

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from fuse_lib.optim.handover import wants_metric
 from fuse_lib.optim.observation import Observation
 from fuse_lib.optim.plain import decode, encode, extract, flatten, insert, unflatten
+from fuse_lib.optim.processes import local
 from fuse_lib.optim.second_order import SecondOrder
 
 _OWN = ("_first", "_rule", "_options", "_second", "_collector", "_memory", "_backlog", "_calls", "_theta", "_entered",
@@ -54,7 +55,7 @@ class Saved(Optimizer):
         if self._second is not None and self._second.in_use():
             more, vectors = self._second.state()
             numbers |= more
-            pieces = {name: self._second.vectors.split(v) for name, v in vectors.items()}
+            pieces = {name: self._second.vectors.saved(v) for name, v in vectors.items()}
         trainable = [p.requires_grad for group in self.param_groups for p in group["params"]]
         home = trainable.index(True) if any(trainable) else 0
         return insert(state_dict, numbers, pieces, home, parameters=len(trainable))
@@ -204,7 +205,7 @@ class Saved(Optimizer):
         """Whether torch.distributed.checkpoint asks for the state to be made, by a step that moves nothing."""
         if self.state or any(float(group["lr"]) != 0.0 for group in self.param_groups):
             return False
-        grads = (p.grad for group in self.param_groups for p in group["params"] if p.grad is not None)
+        grads = (local(p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None)
         return not any(bool(g.to_dense().count_nonzero()) for g in grads)
 
     def _fill_state(self) -> None:

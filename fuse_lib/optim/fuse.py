@@ -55,7 +55,7 @@ class Fuse(Saved):
             values do so anyway, where they read them.
         check_every: how often, in calls, values are read from the device for the rule (which sees them all).
         history_dtype: of the stored pairs; torch.bfloat16 halves their memory.
-        process_group: None. (Several processes are not supported yet.)
+        process_group: of DistributedDataParallel, whose losses are averaged (see `processes.py`). FSDP2 needs none.
         damped: mend curvature pairs of too little curvature (Powell) instead of leaving them out.
 
     Raises:
@@ -119,7 +119,7 @@ class Fuse(Saved):
         self._calls = 0
         self._theta = _valid_theta(rule.first(), rule)
         self._entered = False  # whether the second phase has begun, and with it its metric is fixed
-        self._cosine: Tensor | float = math.nan
+        self._cosine = math.nan
         self._report: StepReport | None = None
         super().__init__(groups, defaults)
         self._link()
@@ -229,12 +229,14 @@ class Fuse(Saved):
         if not self._rule.reads and not options.skip_nonfinite:
             return [Observation(iteration)], True
         norm_sq = self._second_phase().vectors.squared_norm()
-        report.set(grad_norm=lambda: math.sqrt(norm_sq))
+        if self._second_phase().vectors.processes.alone:
+            report.set(grad_norm=lambda: math.sqrt(norm_sq))
         self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq)
         if iteration % options.check_every and not options.skip_nonfinite:
             return [], True
-        seen = self._backlog.read(last=iteration)
+        seen = self._backlog.read(iteration, self._second_phase().vectors.read)
         newest = seen[-1]
+        report.set(grad_norm=math.sqrt(newest.grad_norm_sq))
         return seen, math.isfinite(newest.grad_norm_sq) and (math.isfinite(newest.loss) or not evaluated)
 
     # ---- second phase, and the blend
@@ -243,8 +245,8 @@ class Fuse(Saved):
         second = self._enter(report)
         start = second.start(run, reuse=self._theta == 0.0)
         value = start.value
-        report.set(loss=start.loss, grad_norm=start.grad_norm)
-        seen = Observation(self._calls + 1, start.loss_read, start.grad_norm**2, float(self._cosine))
+        report.set(loss=start.loss_read, grad_norm=start.grad_norm)
+        seen = Observation(self._calls + 1, start.loss_read, start.grad_norm**2, self._cosine)
         if not start.finite:
             report.set(stop_reason="non_finite")
         elif self._theta == 0.0:
@@ -270,7 +272,7 @@ class Fuse(Saved):
             point = found.end
             if found.stop_reason:
                 break
-        report.set(loss_after=point.loss, pair=second.pair_verdict())
+        report.set(loss_after=point.loss_read, pair=second.pair_verdict())
         second.stay(point, here=True)
 
     def _blend(self, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
@@ -284,12 +286,17 @@ class Fuse(Saved):
         self._first.step()
         x_first = vectors.position()
         a, b = x_first - start.x, found.end.x - start.x
-        blend = x_first if found.t == 0.0 else theta * x_first + (1.0 - theta) * found.end.x
-        if not bool(blend.isfinite().all()):  # the first-order step overflowed: what is left is the other, or none
+        lost = (~x_first.isfinite()).sum().to(a)
+        dots = [vectors.dot(a, b), vectors.dot(a, a), vectors.dot(b, b), lost]
+        ((ab, aa, bb, lost),) = vectors.read([torch.stack(dots)])
+        if lost:  # the first-order step overflowed: what is left is the other, or none
             blend = found.end.x
             report.set(stop_reason="non_finite")
-        elif found.t != 0.0:
-            self._cosine = torch.dot(a, b) / (torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b))
+        elif found.t == 0.0:
+            blend = x_first
+        else:
+            blend = theta * x_first + (1.0 - theta) * found.end.x
+            self._cosine = ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan
             report.set(cosine=self._cosine)
         vectors.restore(start.x)  # for what is frozen but has a gradient, torch's step has moved it
         vectors.place(blend)
@@ -298,7 +305,7 @@ class Fuse(Saved):
         elif run.left:
             end = second.evaluate(run)
             second.remember(start, end)
-            report.set(loss_after=end.loss, pair=second.pair_verdict())
+            report.set(loss_after=second.loss_of(end), pair=second.pair_verdict())
 
     def _first_trial(self) -> float:
         """The first step of a line search along a quasi-Newton direction."""
@@ -315,7 +322,7 @@ class Fuse(Saved):
         moments = self._first if handovers.wants_metric(self._options.handover) else None
         second.rescale(handovers.metric(second.vectors, self.param_groups, moments))
         if second.history:
-            report.set(handed_over=second.history.measure())
+            report.set(handed_over=second.history.measure(second.vectors.read))
         decayed = any(group.get("weight_decay", 0) for group in self.param_groups)
         if decayed and self._first is not None and self._first.decay() == "decoupled":
             warnings.warn(
@@ -333,8 +340,10 @@ class Fuse(Saved):
 
     def _new_second_phase(self) -> SecondOrder:
         o = self._options
-        vectors = Vectors(self.param_groups, self._first.decay() if self._first else "coupled")
-        history = History(o.history_size, vectors.numel, vectors.dtype, vectors.device, o.history_dtype, o.damped)
+        vectors = Vectors(self.param_groups, self._first.decay() if self._first else "coupled", o.process_group)
+        history = History(
+            o.history_size, vectors.numel, vectors.dtype, vectors.device, o.history_dtype, o.damped, vectors.weights
+        )
         return SecondOrder(vectors, history, o.full_batch)
 
     # ---- without a closure

@@ -55,11 +55,13 @@ def metric(vectors: Vectors, groups: list[dict], first: FirstOrder | None) -> Te
         return None
     d = torch.ones(vectors.numel, dtype=vectors.dtype, device=vectors.device)
     if any(v is not None for v in moments):
+        ones = torch.ones_like(d)
         nothing = (torch.full_like(p, torch.nan) for p in vectors.params)
         root = vectors.flat([n if v is None else v for n, v in zip(nothing, moments, strict=True)]).sqrt_()
         known = root.isfinite()  # a gradient of 1e20 in float32 leaves an infinite moment behind
         root = root.where(known, torch.zeros_like(root))
-        mean = (root.sum() / known.sum()).clamp(min=torch.finfo(root.dtype).tiny)
+        (total,), (count,) = vectors.read([vectors.dot(root, ones), vectors.dot(known.to(ones), ones)])
+        mean = max(total / max(count, 1.0), torch.finfo(root.dtype).tiny)
         d = torch.where(known, 1.0 / (root / mean + DAMPING), d)
     lr = vectors.spread([r for g, r in zip(groups, ratios, strict=True) for _ in g["params"]])
     return (d * lr).sqrt_()
@@ -111,4 +113,4 @@ class Collector:
             return None  # the next call's evaluation will do it
         end = second.here(*run())
         second.history.append_unmeasured(*second.difference(start, end))
-        return end.loss
+        return second.loss_of(end)

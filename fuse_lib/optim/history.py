@@ -48,12 +48,15 @@ class History:
         device: of everything of length d.
         history_dtype: of the two buffers; products are accumulated in `dtype`.
         damped: mend a pair of too little curvature (Powell) instead of leaving it out.
+        weights: what each coordinate counts in an inner product, (d,), or None for 1. (Less than 1 where
+            several processes hold the same coordinate; see processes.py.)
     """
 
-    def __init__(self, size, numel, dtype, device, history_dtype=None, damped=False) -> None:
+    def __init__(self, size, numel, dtype, device, history_dtype=None, damped=False, weights=None) -> None:
         self.size, self.numel, self.dtype, self.device = size, numel, dtype, device
         self.history_dtype = history_dtype or dtype
         self.damped = damped
+        self.weights = weights
         self.S: Tensor | None = None  # (m, d), allocated with the first pair
         self.Y: Tensor | None = None
         self.slots: list[int] = []  # rows in use, from the oldest pair to the newest
@@ -87,6 +90,7 @@ class History:
         n = self.rows
         if n == 0:
             return [v.new_zeros(0), v.new_zeros(0)]
+        v = self._weighted(v)
         return [_rows_times(self.S[:n], v), _rows_times(self.Y[:n], v)]
 
     def combine(self, direction: Direction, g: Tensor) -> Tensor:
@@ -102,8 +106,13 @@ class History:
     # ---- pairs
     def products(self, pair: Pair) -> list[Tensor]:
         """What `add` needs to know of a pair, still on the device: sᵀs, sᵀy, yᵀy, S y, Y y [, S s, Y s]."""
-        dots = torch.stack([torch.dot(pair.s, pair.s), torch.dot(pair.s, pair.y), torch.dot(pair.y, pair.y)])
-        return [dots, *self.times(pair.y), *(self.times(pair.s) if self.damped else ())]
+        return [self.dots(pair), *self.times(pair.y), *(self.times(pair.s) if self.damped else ())]
+
+    def dots(self, pair: Pair) -> Tensor:
+        """sᵀs, sᵀy, yᵀy, (3,)."""
+        s, y = pair
+        return torch.stack([torch.dot(self._weighted(s), s), torch.dot(self._weighted(s), y),
+                            torch.dot(self._weighted(y), y)])  # fmt: skip
 
     def judge(self, ss: float, sy: float, yy: float) -> Verdict:
         """Whether a pair has enough curvature, whatever the scales of f and x.
@@ -167,8 +176,10 @@ class History:
         self.Y[row].copy_(y)
         self.slots.append(row)
 
-    def measure(self) -> tuple[int, int]:
+    def measure(self, read=None) -> tuple[int, int]:
         """Compute all inner products anew and drop the pairs that `judge` does not keep.
+
+        read: how a list of tensors comes to the host as lists of floats (`Vectors.read`); None for one process.
 
         Returns: (pairs kept, pairs there were). One host synchronisation.
         """
@@ -177,14 +188,13 @@ class History:
             return 0, 0
         n = self.rows
         columns = [torch.stack(self.times(row.to(self.dtype))) for row in self.Y[:n]]
-        lengths = torch.stack([torch.dot(r, r) for r in (row.to(self.dtype) for row in self.S[:n])])
-        packed = torch.cat([torch.stack(columns).reshape(-1), lengths]).to(self._wide()).tolist()
-        table = torch.tensor(packed[:-n], **HOST).reshape(n, 2, n)
+        lengths = torch.stack([torch.dot(self._weighted(r), r) for r in (row.to(self.dtype) for row in self.S[:n])])
+        read = read or (lambda tensors: [t.reshape(-1).to(self._wide()).tolist() for t in tensors])
+        products, lengths = read([torch.stack(columns), lengths])
+        table = torch.tensor(products, **HOST).reshape(n, 2, n)
         self.sy[:n, :n], self.yy[:n, :n] = table[:, 0].T, table[:, 1].T
         damped, self.damped = self.damped, False  # mending needs the pairs one by one
-        self.slots = [
-            i for i in self.slots if self.judge(packed[i - n], float(self.sy[i, i]), float(self.yy[i, i])).keep
-        ]
+        self.slots = [i for i in self.slots if self.judge(lengths[i], float(self.sy[i, i]), float(self.yy[i, i])).keep]
         self.damped = damped
         for row in set(range(n)) - set(self.slots):  # what was dropped may not be finite, and 0 · NaN is NaN
             self.S[row].zero_()
@@ -243,6 +253,9 @@ class History:
         if len(self.slots) == self.size:
             return self.slots.pop(0)
         return next(row for row in range(self.size) if row not in self.slots)
+
+    def _weighted(self, v: Tensor) -> Tensor:
+        return v if self.weights is None else v * self.weights
 
     def _wide(self) -> torch.dtype:
         return torch.float32 if self.device.type == "mps" else torch.float64

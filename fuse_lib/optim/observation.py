@@ -47,14 +47,18 @@ class Backlog:
         loss = loss.to(norm) if isinstance(loss, Tensor) else torch.full_like(norm, loss)
         self._rows.append(torch.stack([loss, norm]))
 
-    def read(self, last: int) -> list[Observation]:
-        """All of them on the host, by one transfer. The newest is of iteration `last`."""
+    def read(self, last: int, read) -> list[Observation]:
+        """All of them on the host, by one transfer. The newest is of iteration `last`.
+
+        read: ([inner products], [values]) → lists of floats, as `Vectors.read`.
+        """
         if not self._rows:
             return []
-        rows = torch.stack(self._rows).tolist()
+        losses, norms = torch.stack(self._rows).unbind(1)
+        norms, losses = read([norms], [losses])
         self._rows.clear()
-        first = last - len(rows) + 1
-        return [Observation(first + i, loss, norm) for i, (loss, norm) in enumerate(rows)]
+        first = last - len(losses) + 1
+        return [Observation(first + i, *row) for i, row in enumerate(zip(losses, norms, strict=True))]
 
     def state(self, size: int) -> Tensor:
         """(size, 2) float64 tensor that begins with what is queued."""

@@ -45,8 +45,17 @@ class Options:
             raise TypeError(
                 f"history_dtype: got {dtype!r}; allowed is None, torch.float64, float32, bfloat16 or float16"
             )
-        if self.process_group is not None:
-            raise ValueError("process_group: several processes are not supported yet; allowed is None")
+        if self.process_group is not None and not _is_process_group(self.process_group):
+            raise TypeError(
+                f"process_group: got {self.process_group!r}; allowed is None or an initialised "
+                "torch.distributed process group, such as torch.distributed.group.WORLD after init_process_group"
+            )
+
+
+def _is_process_group(group: object) -> bool:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    return isinstance(group, torch.distributed.ProcessGroup)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -133,7 +133,7 @@ class SecondOrder:
     def _check_promise(self, point: Point, evaluate: Evaluate) -> None:
         _, again = evaluate()
         gradient = self.vectors.gradient()
-        off = torch.dot(*2 * [gradient.vector - point.gradient.vector])
+        off = self.vectors.dot(*2 * [gradient.vector - point.gradient.vector])
         (off, size), (f1,), (f2,) = self.vectors.read([torch.stack([off, point.gradient.norm_sq])], [point.loss, again])
         tolerance = min(1e3 * self._eps(point.loss), 0.05)  # the latter for losses in half precision
         same_loss = abs(f2 - f1) <= tolerance * max(abs(f1), abs(f2))
@@ -153,21 +153,24 @@ class SecondOrder:
         here: the present parameters. Returns True, and changes nothing, where they are not point.x.
         """
         g, history = point.gradient.vector, self.history
-        moved = None if here is None else (here != point.x).any()
-        scalars = torch.stack([point.gradient.norm_sq, torch.dot(g, g), torch.linalg.vector_norm(g, 1)])
+        dot, zero = self.vectors.dot, torch.zeros_like(point.gradient.norm_sq)
+        moved = zero if here is None else (here != point.x).any().to(zero)
+        scalars = torch.stack(
+            [point.gradient.norm_sq, dot(g, g), dot(g, g.sign()), self.vectors.penalty().to(zero), moved]
+        )
         products = [scalars, *history.times(g)]
         if self.pair is not None:
-            with_g = torch.stack([torch.dot(self.pair.s, g), torch.dot(self.pair.y, g)])
-            products += [with_g, *history.products(self.pair)]
-        read = self.vectors.read(products, [point.loss, self.vectors.penalty(), moved])
-        *inner, (loss,), (penalty,), (was_moved,) = read
+            products += [torch.stack([dot(self.pair.s, g), dot(self.pair.y, g)]), *history.products(self.pair)]
+        *inner, (loss,) = self.vectors.read(products, [point.loss])
+        (norm_sq, gg, norm_1, penalty, was_moved), sg, yg, *of_pair = inner
         if was_moved:
             return True
-        (norm_sq, gg, self._g1), sg, yg, *of_pair = inner
+        self._g1 = norm_1
         self._gg = self._in_range(gg, g, g)
         norm_sq = self._gg if self.vectors.scale is None else norm_sq
         point.f, point.loss_read = self.vectors.objective(loss, penalty), loss
-        point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
+        if math.isnan(point.grad_norm):  # else it is known from the search that ended here
+            point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
         self._sg, self._yg = torch.zeros(2, history.size, **HOST)
         self._sg[: len(sg)], self._yg[: len(yg)] = torch.tensor(sg, **HOST), torch.tensor(yg, **HOST)
         if self.pair is not None:
@@ -209,12 +212,13 @@ class SecondOrder:
             self.vectors.move(start.x, t, outward)
             value, loss = evaluate()
             gradient = self.vectors.gradient()
-            scalars = torch.stack([torch.dot(gradient.vector, p), gradient.norm_sq])
-            (dslope, norm_sq), (f,), (penalty,) = self.vectors.read([scalars], [loss, self.vectors.penalty()])
+            scalars = [self.vectors.dot(gradient.vector, p), gradient.norm_sq, self.vectors.penalty().to(p)]
+            (dslope, norm_sq, penalty), (f,) = self.vectors.read([torch.stack(scalars)], [loss])
             dslope = self._in_range(dslope, gradient.vector, p)
             norm_sq = self._in_range(norm_sq, gradient.vector, gradient.vector)
             sample = Sample(t, self.vectors.objective(f, penalty), dslope if math.isfinite(norm_sq) else math.nan)
-            last = Point(start.x, value, loss, gradient, sample.f, math.sqrt(norm_sq) if norm_sq >= 0 else math.nan)
+            grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
+            last = Point(start.x, value, loss, gradient, sample.f, f, grad_norm)
             if better(sample, best_sample):
                 best, best_sample = last, sample
             return sample
@@ -248,9 +252,9 @@ class SecondOrder:
 
     def _in_range(self, product: float, a: Tensor, b: Tensor) -> float:
         """An inner product as it is, or anew in float64 where float32 may have over- or underflowed."""
-        if 1e-30 < abs(product) < math.inf or a.dtype == torch.float64 or self.vectors.device.type == "mps":
+        if 1e-30 < abs(product) < math.inf or a.dtype == self.vectors.wide:
             return product
-        return self.vectors.read([torch.dot(a.double(), b.double())])[0][0]
+        return self.vectors.read([self.vectors.dot(a.to(self.vectors.wide), b.to(self.vectors.wide))])[0][0]
 
     # ---- after a step
     def difference(self, start: Point, end: Point) -> Pair:
@@ -282,10 +286,13 @@ class SecondOrder:
             return lambda: None
 
         def say() -> str:
-            dots = self.history.products(pair)[0]
-            return self.history.judge(*self.vectors.read([dots])[0]).reason
+            return self.history.judge(*self.vectors.read([self.history.dots(pair)])[0]).reason
 
-        return say
+        return say if self.vectors.processes.alone else _constant(say())
+
+    def loss_of(self, point: Point) -> Tensor | float:
+        """The loss of a point that was not looked at; averaged now where other processes have theirs."""
+        return point.loss if self.vectors.processes.alone else self.vectors.read([], [point.loss])[0][0]
 
     def _eps(self, loss: Tensor | float) -> float:
         """The rounding error of a loss, relative to it. A Python float says nothing; the parameters do."""
@@ -299,28 +306,31 @@ class SecondOrder:
 
     def state(self) -> tuple[dict[str, object], dict[str, Tensor]]:
         """(numbers and small tensors, vectors by name). The names depend on the settings only."""
-        known, zero = self.known, torch.zeros(())
+        known, pair = self.known, self.pair
         numbers = {
             **self.history.state(),
             "failures": self.failures,
             "promise_checked": self.promise_checked,
-            "has_pair": self.pair is not None,
+            "has_pair": pair is not None,
         }
-        like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
-        pair = self.pair or Pair(*2 * [torch.zeros(self.vectors.numel, **like)])
-        vectors = {"s": pair.s, "y": pair.y}
+        vectors = dict(zip("sy", pair or (self._nothing(), self._nothing()), strict=True))
         if self.history.S is not None:
             vectors |= {"S": self.history.S, "Y": self.history.Y}
         if self.vectors.scale is not None:
             vectors["scale"] = self.vectors.scale
         if self.full_batch:
-            numbers |= {"has_known": known is not None, "at_known": self.at_known}
-            loss = zero if known is None else known.loss
-            as_tensor = isinstance(loss, Tensor)  # a Python float is rounded otherwise; see _eps
-            numbers |= {"loss": loss if as_tensor else torch.tensor(loss, **HOST), "loss_is_tensor": as_tensor}
-            numbers["norm_sq"] = zero if known is None else known.gradient.norm_sq
-            vectors |= {"x": pair.s, "g": pair.s} if known is None else {"x": known.x, "g": known.gradient.vector}
+            loss = 0.0 if known is None else known.loss
+            as_tensor = isinstance(loss, Tensor)  # a float is no tensor of the parameters' dtype; see _eps
+            numbers |= {"has_known": known is not None, "at_known": self.at_known, "loss_is_tensor": as_tensor}
+            numbers["loss"] = loss if as_tensor else torch.tensor(loss, **HOST)
+            numbers["grad_norm"] = math.nan if known is None else known.grad_norm
+            vectors["x"] = self._nothing() if known is None else known.x
+            vectors["g"] = self._nothing() if known is None else known.gradient.vector
         return numbers, vectors
+
+    def _nothing(self) -> Tensor:
+        """A place to load a vector into: a tensor of its own each time, for it may be filled in place."""
+        return torch.zeros(self.vectors.numel, dtype=self.vectors.dtype, device=self.vectors.device)
 
     def load(self, numbers: dict, vectors: dict[str, Tensor]) -> None:
         """Take over a state, by copying. ValueError where it does not fit; then nothing is changed."""
@@ -334,5 +344,9 @@ class SecondOrder:
         self.known, self.at_known = None, bool(int(numbers.get("at_known", 0)))
         if self.full_batch and int(numbers.get("has_known", 0)):
             loss = numbers["loss"].clone() if numbers["loss_is_tensor"] else float(numbers["loss"])
-            gradient = Gradient(own["g"], numbers["norm_sq"].to(**like, copy=True))
-            self.known = Point(own["x"], loss, loss, gradient)
+            gradient = Gradient(own["g"], self.vectors.dot(own["g"], own["g"]))
+            self.known = Point(own["x"], loss, loss, gradient, grad_norm=float(numbers["grad_norm"]))
+
+
+def _constant(value: str) -> Callable[[], str]:
+    return lambda: value

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fuse_lib.optim.processes import Processes, like, local, local_gradient
+
 COUPLED = "coupled"
 DECOUPLED = "decoupled"
 
@@ -29,7 +31,7 @@ class Gradient(NamedTuple):
     """The gradient of the objective at one point.
 
     vector: (d,), in the metric's variables.
-    norm_sq: ‖g‖² of the plain gradient, 0-d tensor on the device.
+    norm_sq: ‖g‖² of the plain gradient (this process's share of it), 0-d tensor on the device.
     """
 
     vector: Tensor
@@ -43,17 +45,20 @@ class Vectors:
         param_groups: an optimizer's groups. Of each, "weight_decay" (λ adds λ/2 ‖x‖² to the objective)
             and "maximize" are read at each evaluation.
         decay: "coupled" when the groups' weight decay is part of the objective, "decoupled" when not.
+        group: the process group of DDP, or None (see processes.py).
 
     Attributes:
-        numel: d, real numbers (a complex parameter counts twice).
+        numel: d, real numbers (a complex parameter counts twice), of those that this process holds.
         dtype: the parameters' promoted dtype, at least float32.
         scale: D^(1/2), (d,), or None for the plain variables.
+        weights: what a coordinate counts in an inner product, (d,), or None for 1.
+        processes: the others.
 
     Raises:
         ValueError: the parameters lie on more than one device, or groups differ in "maximize".
     """
 
-    def __init__(self, param_groups: list[dict], decay: str = COUPLED) -> None:
+    def __init__(self, param_groups: list[dict], decay: str = COUPLED, group: object = None) -> None:
         self._groups = param_groups
         self._coupled = decay == COUPLED
         self.params: list[Tensor] = [p for group in param_groups for p in group["params"]]
@@ -68,9 +73,12 @@ class Vectors:
         for p in self.params:
             real = p.dtype.to_real() if p.is_complex() else p.dtype
             self.dtype = torch.promote_types(self.dtype, real)
-        self._sizes = [2 * p.numel() if p.is_complex() else p.numel() for p in self.params]
+        self._sizes = [(2 if p.is_complex() else 1) * local(p.detach()).numel() for p in self.params]
         self.numel = sum(self._sizes)
         self.scale: Tensor | None = None
+        self.processes = Processes(self.params, group)
+        shares = self.processes.shares
+        self.weights = None if all(share == 1.0 for share in shares) else self.spread(shares)
         self._signature = [(p.dtype, p.device, p.numel()) for p in self.params]
         self._active = [True] * len(self.params)
         self._function = self._function_now()
@@ -95,7 +103,7 @@ class Vectors:
     # ---- in
     def position(self) -> Tensor:
         """The parameters x, copied to a (d,) tensor."""
-        return self.flat(self.params)
+        return self.flat([p.detach() for p in self.params])
 
     def gradient(self, start: bool = False) -> Gradient:
         """The gradient of the objective from the parameters' .grad, which is left as it is.
@@ -106,17 +114,28 @@ class Vectors:
         if start:
             self._active = [p.requires_grad and p.grad is not None for p in self.params]
         g = self._plain_gradient()
-        return Gradient(g if self.scale is None else g * self.scale, torch.dot(g, g))
+        return Gradient(g if self.scale is None else g * self.scale, self.dot(g, g))
+
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """aᵀb (this process's share of it), 0-d on the device."""
+        return torch.dot(a if self.weights is None else a * self.weights.to(a.dtype), b)
 
     def squared_norm(self) -> Tensor:
         """‖g‖² of the gradient, 0-d, accumulated in float64, whose range is that of any float32 gradient."""
-        wide = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.linalg.vector_norm(self._plain_gradient(), dtype=wide).square()
+        g = self._plain_gradient()
+        if self.weights is not None:
+            g = g * self.weights.sqrt()
+        return torch.linalg.vector_norm(g, dtype=self.wide).square()
 
-    def penalty(self) -> Tensor | None:
-        """λ/2 ‖x‖² of the groups with coupled weight decay, 0-d tensor, or None where there is none."""
-        terms = [0.5 * decay * self.flat([p]).square().sum() for _, p, decay in self._decayed()]
-        return torch.stack(terms).sum() if terms else None
+    @property
+    def wide(self) -> torch.dtype:
+        """The widest real dtype that the device has."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
+    def penalty(self) -> Tensor:
+        """λ/2 ‖x‖² of the groups with coupled weight decay (this process's share of it), 0-d; 0 without any."""
+        terms = [0.5 * decay * share * self.flat([p.detach()]).square().sum() for _, p, decay, share in self._decayed()]
+        return torch.stack(terms).sum() if terms else torch.zeros((), dtype=self.dtype, device=self.device)
 
     def objective(self, loss: float, penalty: float) -> float:
         """What is minimised: ± the closure's loss, plus the penalty."""
@@ -124,8 +143,9 @@ class Vectors:
 
     def flat(self, tensors: Sequence[Tensor]) -> Tensor:
         """One tensor per parameter, each of its shape, as one (d,) vector."""
-        dense = (t.to_dense() if t.layout != torch.strided else t for t in tensors)
-        pieces = [_real(t.detach()).reshape(-1) for t in dense]
+        mine = (local(t.detach()) for t in tensors)
+        dense = (t.to_dense() if t.layout != torch.strided else t for t in mine)
+        pieces = [_real(t).reshape(-1) for t in dense]
         if not pieces:
             return torch.zeros(0, dtype=self.dtype, device=self.device)
         return torch.cat(pieces).to(self.dtype)
@@ -166,21 +186,32 @@ class Vectors:
         self._write(x, only_active=False)
 
     # ---- to the host
-    def read(self, inner: Sequence[Tensor], values: Sequence[Tensor | float | None] = ()) -> list[list[float]]:
+    def read(self, inner: Sequence[Tensor], values: Sequence[Tensor | float] = ()) -> list[list[float]]:
         """Several small tensors as lists of floats, by one transfer.
 
-        inner: inner products over the d coordinates. values: numbers such as the loss, which are not
-        sums over coordinates; a float passes through and None reads as 0. The one place where several
-        processes would add up their shares of `inner` and average `values`.
+        inner: (shares of) sums over the d coordinates. values: numbers such as the loss, which are not; a float
+        passes through. The one place where several processes add up the former and average the latter.
         """
         items = [*inner, *values]
-        on_device = [t.detach().reshape(-1) for t in items if isinstance(t, Tensor)]
-        wide = torch.float32 if self.device.type == "mps" else torch.float64
-        packed = [t.to(device=self.device, dtype=wide) for t in on_device]
-        numbers = iter(torch.cat(packed).tolist() if packed else [])
+        on_device = [self._packed(inner), self._packed(values)]
+        combined = self.processes.combine(*on_device)
+        numbers = iter(combined.tolist() if combined.numel() else [])
+        alone = self.processes.alone
         return [
-            [next(numbers) for _ in range(t.numel())] if isinstance(t, Tensor) else [float(t or 0.0)] for t in items
+            [next(numbers) for _ in range(t.numel())]
+            if isinstance(t, Tensor)
+            else [float(t) if alone else next(numbers)]
+            for t in items
         ]
+
+    def _packed(self, items: Sequence[Tensor | float]) -> Tensor:
+        """The tensors among the items in one float64 vector; floats too where other processes have theirs."""
+        like = {"dtype": self.wide, "device": self.device}
+        tensors = [t if isinstance(t, Tensor) else torch.tensor(t, **like) for t in items
+                   if isinstance(t, Tensor) or not self.processes.alone]  # fmt: skip
+        if not tensors:
+            return torch.zeros(0, **like)
+        return torch.cat([t.detach().reshape(-1).to(**like) for t in tensors])
 
     # ---- what a first-order step needs
     def grads(self) -> list[Tensor | None]:
@@ -196,11 +227,18 @@ class Vectors:
         """A (d,) or (m, d) tensor as one view per parameter, shape [m,] *p.shape [, 2 if complex]."""
         lead = vectors.shape[:-1]
         pieces = vectors.split(self._sizes, dim=-1)
-        return [piece.reshape((*lead, *_real(p).shape)) for piece, p in zip(pieces, self.params, strict=True)]
+        mine = (_real(local(p.detach())).shape for p in self.params)
+        return [piece.reshape((*lead, *shape)) for piece, shape in zip(pieces, mine, strict=True)]
+
+    def saved(self, vectors: Tensor) -> list[Tensor]:
+        """The same for a checkpoint: a sharded parameter's as a DTensor, which loads on any number of processes."""
+        lead = vectors.dim() - 1
+        return [like(piece, p, lead) for piece, p in zip(self.split(vectors), self.params, strict=True)]
 
     def join(self, pieces: Iterable[Tensor], lead: tuple[int, ...] = ()) -> Tensor:
-        """The inverse of `split`."""
-        return torch.cat([piece.reshape(*lead, -1) for piece in pieces], dim=-1)
+        """The inverse of `split` and `saved`."""
+        return torch.cat([local(piece).flatten(len(lead)) if piece.dim() > len(lead) else local(piece).unsqueeze(-1)
+                          for piece in pieces], dim=-1)  # fmt: skip
 
     # ---- inside
     def _sign(self) -> float:
@@ -208,32 +246,35 @@ class Vectors:
 
     def _write(self, x: Tensor, only_active: bool) -> None:
         pieces = zip(self.params, self.split(x), self._active, strict=True)
-        chosen = [(_real(p.detach()), piece) for p, piece, active in pieces if active or not only_active]
+        chosen = [(_real(local(p.detach())), piece) for p, piece, active in pieces if active or not only_active]
         if chosen:
             torch._foreach_copy_(*map(list, zip(*chosen, strict=True)))
 
     def _plain_gradient(self) -> Tensor:
         """The objective's gradient by the parameters themselves, (d,)."""
-        grads = [p.grad if p.requires_grad else None for p in self.params]
-        g = self.flat([p.new_zeros(p.shape) if q is None else q for p, q in zip(self.params, grads, strict=True)])
+        grads = [local_gradient(p) if p.requires_grad else None for p in self.params]
+        zeros = (
+            torch.zeros_like(local(p.detach())) if q is None else q for p, q in zip(self.params, grads, strict=True)
+        )
+        g = self.flat(list(zeros))
         if self._sign() < 0:
             g.neg_()
-        for piece, p, weight_decay in self._decayed(g):
+        for piece, p, weight_decay, _ in self._decayed(g):
             if p.grad is not None and p.requires_grad:
-                piece.add_(self.flat([p]), alpha=weight_decay)
+                piece.add_(self.flat([p.detach()]), alpha=weight_decay)
         return g
 
     def _decayed(self, vector: Tensor | None = None):
-        """(its slice of `vector`, parameter, λ) for each parameter with coupled weight decay λ > 0."""
+        """(its slice of `vector`, parameter, λ, its share) for each parameter with coupled weight decay λ > 0."""
         if not self._coupled:
             return
         decays = [group.get("weight_decay", 0) for group in self._groups for _ in group["params"]]
         if not any(decays):
             return
         pieces = [None] * len(decays) if vector is None else vector.split(self._sizes)
-        for piece, p, decay in zip(pieces, self.params, decays, strict=True):
+        for piece, p, decay, share in zip(pieces, self.params, decays, self.processes.shares, strict=True):
             if decay:
-                yield piece, p, float(decay)
+                yield piece, p, float(decay), share
 
 
 def _real(t: Tensor) -> Tensor:
