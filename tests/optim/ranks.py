@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 
@@ -115,7 +116,7 @@ def wide_net(widths):
     generator = torch.Generator().manual_seed(5)
     sizes = [2, *widths, 1]
     layers = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(a, b, dtype=torch.float64), torch.nn.Tanh()]
     model = torch.nn.Sequential(*layers[:-1])
     with torch.no_grad():
