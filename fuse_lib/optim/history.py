@@ -220,7 +220,13 @@ class History:
         Raises:
             ValueError: they are of another history_size or number of parameters; nothing is changed.
         """
-        for name, tensor, shape in (("sy", state["sy"], (self.size, self.size)), ("S", S, (self.size, self.numel))):
+        square, rows = (self.size, self.size), (self.size, self.numel)
+        for name, tensor, shape in (
+            ("sy", state["sy"], square),
+            ("yy", state["yy"], square),
+            ("S", S, rows),
+            ("Y", Y, rows),
+        ):
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise ValueError(
                     f"state_dict: its history ({name}) has shape {tuple(tensor.shape)}; allowed is {shape}, which "

