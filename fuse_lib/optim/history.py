@@ -57,14 +57,32 @@ class History:
         self.history_dtype = history_dtype or dtype
         self.damped = damped
         self.weights = weights
-        self.S: Tensor | None = None  # (m, d), allocated with the first pair
-        self.Y: Tensor | None = None
+        self._buffer: Tensor | None = None  # S above Y, (2, m, d), allocated with the first pair
         self.slots: list[int] = []  # rows in use, from the oldest pair to the newest
-        self.sy = torch.zeros(size, size, **HOST)  # s_iᵀy_j where pair i is not younger than j
-        self.yy = torch.zeros(size, size, **HOST)
+        self._gram = torch.zeros(2, size, size, **HOST)
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    @property
+    def S(self) -> Tensor | None:
+        """(m, d), or None before the first pair."""
+        return None if self._buffer is None else self._buffer[0]
+
+    @property
+    def Y(self) -> Tensor | None:
+        """(m, d), or None before the first pair."""
+        return None if self._buffer is None else self._buffer[1]
+
+    @property
+    def sy(self) -> Tensor:
+        """(m, m) float64: s_iᵀy_j where pair i is not younger than j; the rest is not kept up."""
+        return self._gram[0]
+
+    @property
+    def yy(self) -> Tensor:
+        """(m, m) float64: y_iᵀy_j."""
+        return self._gram[1]
 
     @property
     def rows(self) -> int:
@@ -72,16 +90,17 @@ class History:
         return max(self.slots, default=-1) + 1
 
     def allocate(self) -> None:
-        if self.S is None:
-            shape = (self.size, self.numel)
-            self.S = torch.zeros(shape, dtype=self.history_dtype, device=self.device)
-            self.Y = torch.zeros_like(self.S)
+        if self._buffer is None:
+            shape = (2, self.size, self.numel)
+            self._buffer = torch.zeros(shape, dtype=self.history_dtype, device=self.device)
 
     def clear(self) -> None:
         self.slots.clear()
 
     def rounded(self, s: Tensor, y: Tensor) -> Pair:
         """The pair as the buffers will hold it, so that its products are those of what is stored."""
+        if self.history_dtype == self.dtype:
+            return Pair(s, y)
         return Pair(s.to(self.history_dtype).to(self.dtype), y.to(self.history_dtype).to(self.dtype))
 
     # ---- products with the stored rows
@@ -91,28 +110,33 @@ class History:
         if n == 0:
             return [v.new_zeros(0), v.new_zeros(0)]
         v = self._weighted(v)
+        if n == self.size:  # one pass over both
+            return list(_rows_times(self._buffer.view(2 * n, -1), v).split(n))
         return [_rows_times(self.S[:n], v), _rows_times(self.Y[:n], v)]
 
     def combine(self, direction: Direction, g: Tensor) -> Tensor:
         """S c_s + Y c_y + c_g g, (d,)."""
-        coefficients = torch.zeros(2, self.rows, **HOST)
-        coefficients[:, self.slots] = torch.stack([direction.s, direction.y])
+        n = self.rows
+        coefficients = torch.zeros(2, n, **HOST)
+        coefficients[:, self._order()] = torch.stack([direction.s, direction.y])
         coefficients = coefficients.to(device=self.device, dtype=self.dtype)
         total = g * direction.g
-        for buffer, c in zip((self.S, self.Y), coefficients, strict=True):
-            _add_rows(total, buffer[: self.rows], c)
+        if n == self.size:
+            _add_rows(total, self._buffer.view(2 * n, -1), coefficients.view(-1))
+        else:
+            _add_rows(total, self.S[:n], coefficients[0])
+            _add_rows(total, self.Y[:n], coefficients[1])
         return total
 
     # ---- pairs
     def products(self, pair: Pair) -> list[Tensor]:
-        """What `add` needs to know of a pair, still on the device: sᵀs, sᵀy, yᵀy, S y, Y y [, S s, Y s]."""
+        """What `add` needs to know of a pair, still on the device: (sᵀs, sᵀy, yᵀy), S y, Y y [, S s, Y s]."""
         return [self.dots(pair), *self.times(pair.y), *(self.times(pair.s) if self.damped else ())]
 
     def dots(self, pair: Pair) -> Tensor:
         """sᵀs, sᵀy, yᵀy, (3,)."""
-        s, y = pair
-        return torch.stack([torch.dot(self._weighted(s), s), torch.dot(self._weighted(s), y),
-                            torch.dot(self._weighted(y), y)])  # fmt: skip
+        s, y = self._weighted(pair.s), self._weighted(pair.y)
+        return torch.stack([torch.dot(s, pair.s), torch.dot(s, pair.y), torch.dot(y, pair.y)])
 
     def judge(self, ss: float, sy: float, yy: float) -> Verdict:
         """Whether a pair has enough curvature, whatever the scales of f and x.
@@ -203,9 +227,8 @@ class History:
 
     def direction(self, sg: Tensor, yg: Tensor, gg: float) -> Direction:
         """Coefficients of −Hg (see direction.py), from the products of g with the rows."""
-        order = torch.tensor(self.slots, device="cpu")
-        sy = self.sy[order][:, order]
-        yy = self.yy[order][:, order]
+        order = self._order()
+        sy, yy = self._gram[:, order[:, None], order]
         return compact(sy, yy, sg[order], yg[order], gg)
 
     # ---- checkpoints
@@ -240,13 +263,17 @@ class History:
         self.slots = slots
         self.sy.copy_(state["sy"])
         self.yy.copy_(state["yy"])
-        self.S = self.Y = None
+        self._buffer = None
         if S is not None:
             self.allocate()
             self.S.copy_(S)
             self.Y.copy_(Y)
 
     # ---- inside
+    def _order(self) -> Tensor:
+        """The rows in use from the oldest pair to the newest, as an index."""
+        return torch.tensor(self.slots, device="cpu")
+
     def _gamma(self, ss: float, sy: float) -> float:
         """The scale γ of H₀ = γI, before a pair with these products is added."""
         if not self.slots:

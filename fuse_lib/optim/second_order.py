@@ -152,30 +152,36 @@ class SecondOrder:
 
         here: the present parameters. Returns True, and changes nothing, where they are not point.x.
         """
-        g, history = point.gradient.vector, self.history
-        dot, zero = self.vectors.dot, torch.zeros_like(point.gradient.norm_sq)
-        moved = zero if here is None else (here != point.x).any().to(zero)
-        scalars = torch.stack(
-            [point.gradient.norm_sq, dot(g, g), dot(g, g.sign()), self.vectors.penalty().to(zero), moved]
-        )
-        products = [scalars, *history.times(g)]
-        if self.pair is not None:
-            products += [torch.stack([dot(self.pair.s, g), dot(self.pair.y, g)]), *history.products(self.pair)]
-        *inner, (loss,) = self.vectors.read(products, [point.loss])
-        (norm_sq, gg, norm_1, penalty, was_moved), sg, yg, *of_pair = inner
-        if was_moved:
+        g, history, pair = point.gradient.vector, self.history, self.pair
+        dot, needs_norm_1 = self.vectors.dot, not history
+        inner = [dot(g, g), point.gradient.norm_sq, *history.times(g)]
+        if here is not None:
+            inner.append((here != point.x).any())
+        if needs_norm_1:
+            inner.append(dot(g, g.sign()))
+        penalty = self.vectors.penalty()
+        if penalty is not None:
+            inner.append(penalty)
+        if pair is not None:
+            inner += [dot(pair.s, g), dot(pair.y, g), *history.products(pair)]
+        *read, (loss,) = self.vectors.read(inner, [point.loss])
+        numbers = iter(read)
+        ((gg,), (norm_sq,), sg, yg) = (next(numbers) for _ in range(4))
+        if here is not None and next(numbers)[0]:
             return True
-        self._g1 = norm_1
+        self._g1 = next(numbers)[0] if needs_norm_1 else math.nan
+        penalty = 0.0 if penalty is None else next(numbers)[0]
         self._gg = self._in_range(gg, g, g)
         norm_sq = self._gg if self.vectors.scale is None else norm_sq
         point.f, point.loss_read = self.vectors.objective(loss, penalty), loss
         if math.isnan(point.grad_norm):  # else it is known from the search that ended here
             point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
-        self._sg, self._yg = torch.zeros(2, history.size, **HOST)
-        self._sg[: len(sg)], self._yg[: len(yg)] = torch.tensor(sg, **HOST), torch.tensor(yg, **HOST)
-        if self.pair is not None:
-            with_g, *numbers = of_pair
-            history.add(self.pair, numbers, self._sg, self._yg, with_g)
+        rows = torch.zeros(2, history.size, **HOST)
+        rows[:, : len(sg)] = torch.tensor([sg, yg], **HOST)
+        self._sg, self._yg = rows
+        if pair is not None:
+            (s_g,), (y_g,), *products = numbers
+            history.add(pair, products, self._sg, self._yg, [s_g, y_g])
             self.pair = None
         return False
 
@@ -202,7 +208,7 @@ class SecondOrder:
             return Search(start, start, 0.0, "max_evals")
         p, slope = self.direction(start)
         p = self.vectors.masked(p)
-        first = first_trial if self.history else first_trial * min(1.0, 1.0 / self._g1)
+        first = first_trial if self.history else first_trial * min(1.0, 1.0 / self._norm_1(start))
         outward = self.vectors.outward(p)
         best = last = start
         best_sample = Sample(0.0, start.f, slope)
@@ -212,8 +218,10 @@ class SecondOrder:
             self.vectors.move(start.x, t, outward)
             value, loss = evaluate()
             gradient = self.vectors.gradient()
-            scalars = [self.vectors.dot(gradient.vector, p), gradient.norm_sq, self.vectors.penalty().to(p)]
-            (dslope, norm_sq, penalty), (f,) = self.vectors.read([torch.stack(scalars)], [loss])
+            penalty = self.vectors.penalty()
+            inner = [self.vectors.dot(gradient.vector, p), gradient.norm_sq, *([] if penalty is None else [penalty])]
+            (dslope,), (norm_sq,), *penalty, (f,) = self.vectors.read(inner, [loss])
+            penalty = penalty[0][0] if penalty else 0.0
             dslope = self._in_range(dslope, gradient.vector, p)
             norm_sq = self._in_range(norm_sq, gradient.vector, gradient.vector)
             sample = Sample(t, self.vectors.objective(f, penalty), dslope if math.isfinite(norm_sq) else math.nan)
@@ -249,6 +257,13 @@ class SecondOrder:
         if self.failures >= 2:
             return "no_progress"
         return "max_evals" if evals >= max_evals else "search_failed"
+
+    def _norm_1(self, point: Point) -> float:
+        """‖g‖₁ at a point that was looked at."""
+        if math.isnan(self._g1):  # the history was there then, and has been cleared since
+            g = point.gradient.vector
+            self._g1 = self.vectors.read([self.vectors.dot(g, g.sign())])[0][0]
+        return self._g1
 
     def _in_range(self, product: float, a: Tensor, b: Tensor) -> float:
         """An inner product as it is, or anew in float64 where float32 may have over- or underflowed."""

@@ -132,10 +132,10 @@ class Vectors:
         """The widest real dtype that the device has."""
         return torch.float32 if self.device.type == "mps" else torch.float64
 
-    def penalty(self) -> Tensor:
-        """λ/2 ‖x‖² of the groups with coupled weight decay (this process's share of it), 0-d; 0 without any."""
+    def penalty(self) -> Tensor | None:
+        """λ/2 ‖x‖² of the groups with coupled weight decay (this process's share of it), 0-d, or None."""
         terms = [0.5 * decay * share * self.flat([p.detach()]).square().sum() for _, p, decay, share in self._decayed()]
-        return torch.stack(terms).sum() if terms else torch.zeros((), dtype=self.dtype, device=self.device)
+        return torch.stack(terms).sum() if terms else None
 
     def objective(self, loss: float, penalty: float) -> float:
         """What is minimised: ± the closure's loss, plus the penalty."""
@@ -192,26 +192,21 @@ class Vectors:
         inner: (shares of) sums over the d coordinates. values: numbers such as the loss, which are not; a float
         passes through. The one place where several processes add up the former and average the latter.
         """
-        items = [*inner, *values]
-        on_device = [self._packed(inner), self._packed(values)]
-        combined = self.processes.combine(*on_device)
-        numbers = iter(combined.tolist() if combined.numel() else [])
-        alone = self.processes.alone
-        return [
-            [next(numbers) for _ in range(t.numel())]
-            if isinstance(t, Tensor)
-            else [float(t) if alone else next(numbers)]
-            for t in items
-        ]
+        if self.processes.alone:
+            items = [*inner, *values]
+            tensors = [t for t in items if isinstance(t, Tensor)]
+        else:
+            items = [*inner, *(v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values)]
+            tensors = [self.processes.combine(*(self._packed(some) for some in (inner, items[len(inner) :])))]
+        numbers = iter(self._packed(tensors).tolist() if tensors else [])
+        return [[next(numbers) for _ in range(t.numel())] if isinstance(t, Tensor) else [float(t)] for t in items]
 
-    def _packed(self, items: Sequence[Tensor | float]) -> Tensor:
-        """The tensors among the items in one float64 vector; floats too where other processes have theirs."""
-        like = {"dtype": self.wide, "device": self.device}
-        tensors = [t if isinstance(t, Tensor) else torch.tensor(t, **like) for t in items
-                   if isinstance(t, Tensor) or not self.processes.alone]  # fmt: skip
+    def _packed(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Small tensors in one vector, of the widest of their dtypes."""
         if not tensors:
-            return torch.zeros(0, **like)
-        return torch.cat([t.detach().reshape(-1).to(**like) for t in tensors])
+            return torch.zeros(0, dtype=self.wide, device=self.device)
+        here = [t if t.device == self.device else t.to(self.device) for t in tensors]
+        return torch.cat([t.detach().reshape(-1) for t in here])
 
     # ---- what a first-order step needs
     def grads(self) -> list[Tensor | None]:
