@@ -1,14 +1,17 @@
 """Adam's learning rate for notebook 00: which is best for its budget, with and without cosine decay.
 
-    python benchmarks/learning_rates_00.py            writes data/results/00_learning_rates.csv
+    OMP_NUM_THREADS=1 python benchmarks/learning_rates_00.py     writes data/results/00_learning_rates.csv
 
 Each row is one run of the notebook's problem (an MLP on the bundled Fashion-MNIST sample, full batch, a
 penalty of 1e-3/2 ‖w‖²) with 300 gradient evaluations. FUSE-PV is run over the same learning rates, with its
-switch where the notebook has it, so that nobody is tuned more than the others.
+switch where the notebook has it, so that nobody is tuned more than the others. L-BFGS alone has no learning
+rate to tune; its rows have lr = 1, the first trial step. The last digits depend on the number of threads.
 """
 
 from __future__ import annotations
 
+import platform
+import subprocess
 import time
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from fuse_lib import FusePV, data, models
+from fuse_lib import LBFGS, FusePV, __version__, data, models
 
 RATES = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
 SEEDS = range(5)
@@ -28,6 +31,8 @@ def run(sample: data.Dataset, optimizer: str, lr: float, seed: int) -> dict:
     model = models.build("mlp", in_shape=sample.in_shape, seed=seed)
     if optimizer == "FUSE-PV":
         opt = FusePV(model.parameters(), lr=lr, switchover=f"step:{SWITCH}", full_batch=True)
+    elif optimizer == "L-BFGS":
+        opt = LBFGS(model.parameters(), lr=lr, full_batch=True)
     else:
         opt = torch.optim.Adam(model.parameters(), lr=lr)
     cosine = optimizer == "Adam, cosine"
@@ -61,14 +66,25 @@ def run(sample: data.Dataset, optimizer: str, lr: float, seed: int) -> dict:
     }  # fmt: skip
 
 
+def provenance() -> dict:
+    """What the numbers depend on beside the settings."""
+    here = Path(__file__).resolve().parent
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return {
+        "threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__,
+        "fuse_lib": __version__, "commit": commit.stdout.strip() or "unknown",
+    }  # fmt: skip
+
+
 if __name__ == "__main__":
     sample = data.load("fashion-mnist-sample")
-    rows = [
-        run(sample, optimizer, lr, seed)
-        for optimizer in ("Adam", "Adam, cosine", "FUSE-PV")
-        for lr in RATES
-        for seed in SEEDS
-    ]
-    table = pd.DataFrame(rows)
+    settings = [(name, lr) for name in ("Adam", "Adam, cosine", "FUSE-PV") for lr in RATES] + [("L-BFGS", 1.0)]
+    rows = []
+    for optimizer, lr in settings:
+        rows += [run(sample, optimizer, lr, seed) for seed in SEEDS]
+        print(f"{optimizer} at {lr}: done", flush=True)
+    table = pd.DataFrame(rows).assign(**provenance())
     table.to_csv(OUT, index=False)
     print(table.groupby(["optimizer", "lr"])[["train_loss", "test_accuracy", "seconds"]].mean())

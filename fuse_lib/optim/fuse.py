@@ -50,7 +50,8 @@ class Fuse(Saved):
         inner_steps: L-BFGS iterations in one call of the second phase, all on its closure.
         max_evals: the most closure calls in one call of `step`, at least 2.
         full_batch: your promise that the closure is one and the same function each time. Then an L-BFGS
-            iteration costs one evaluation and pairs cost nothing. It is tested once, and broken promises raise.
+            iteration costs one evaluation and pairs cost nothing. It is tested in the second phase's first two calls, and a
+            broken promise raises.
         skip_nonfinite: leave out first-order steps whose loss or gradient is not finite. Rules that read
             values do so anyway, where they read them.
         check_every: how often, in calls, values are read from the device for the rule (which sees them all).
@@ -127,6 +128,13 @@ class Fuse(Saved):
             self._second_phase()  # raises where it could not work
 
     # ---- what the user sees
+    def __repr__(self) -> str:
+        o = self._options
+        own = (
+            f"switchover: {self._rule}, phase: {self.phase}, history_size: {o.history_size}, full_batch: {o.full_batch}"
+        )
+        return super().__repr__().replace(" (\n", f" ({own}\n", 1)
+
     @property
     def theta(self) -> float:
         """θ of the coming call: the share of the first-order step, 1 … 0."""
@@ -328,7 +336,7 @@ class Fuse(Saved):
             warnings.warn(
                 f"{self._first.name}'s decoupled weight decay belongs to no objective: the second phase leaves it "
                 "out. Add λ/2·‖x‖² to the loss if it should count",
-                stacklevel=5,
+                stacklevel=6,
             )
         return second
 
@@ -376,6 +384,10 @@ class Fuse(Saved):
 
 class FusePV(Fuse):
     """Fuse with a hard switch: the paper's FUSE-PV (Algorithm 4). Takes criteria only, no θ schedules.
+
+    The arguments are those of `Fuse`: params, lr, and by keyword switchover, first_order, first_order_args,
+    handover, history_size, line_search, inner_steps, max_evals, full_batch, skip_nonfinite, check_every,
+    history_dtype, process_group, damped.
 
     >>> FusePV([torch.nn.Parameter(torch.zeros(2))], switchover="step:500").phase
     'first_order'

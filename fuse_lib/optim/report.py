@@ -24,6 +24,7 @@ class StepReport:
         "max_evals"      the budget ended before a step was accepted
         "non_finite"     the loss or gradient at the start was not finite: nothing was moved; or, in a blend, the
                          first-order step was not: it was left out
+        "no_gradient"    no parameter had a gradient: does the closure call backward()?
         "lr_zero"        LBFGS with lr = 0
     handed_over: on the first call of the second phase, (pairs kept, pairs collected); else None.
     """

@@ -68,7 +68,8 @@ class SecondOrder:
     pair: the last step's pair, not yet in the history.
     known: the last point where the full-batch function was evaluated. at_known: whether the parameters were
         left there; otherwise a first-order or blended step led away from it.
-    failures: searches in a row that found no lower loss. promise_checked: full_batch was tested once.
+    failures: searches in a row that found no lower loss.
+    promise_checks: how often full_batch was tested: 1 within a step, 2 from one step to the next too.
     """
 
     vectors: Vectors
@@ -78,7 +79,7 @@ class SecondOrder:
     known: Point | None = None
     at_known: bool = False
     failures: int = 0
-    promise_checked: bool = False
+    promise_checks: int = 0
     _sg: Tensor = field(init=False, repr=False)
     _yg: Tensor = field(init=False, repr=False)
     _gg: float = field(init=False, default=math.nan, repr=False)
@@ -96,12 +97,14 @@ class SecondOrder:
         """
         known, self.known = self.last_known(), None
         reusable = reuse and known is not None and self.at_known
-        if reusable and not self.look(known, self.vectors.position()):
+        if reusable and self.promise_checks >= 2 and not self.look(known, self.vectors.position()):
             self.known = known
             return known
         point = self.evaluate(evaluate, start=True)
-        if self.full_batch and not self.promise_checked and self._all_finite(point):
-            self._check_promise(point, evaluate)
+        if self.full_batch and self.promise_checks == 0:
+            self._check_promise(point, self.evaluate(evaluate), "two calls of the closure in one step")
+        elif reusable and self.promise_checks == 1:
+            self._check_promise(known, point, "the closures of two steps")
         if known is not None and not self.at_known:
             self.remember(known, point)
         self.look(point)
@@ -126,26 +129,25 @@ class SecondOrder:
         """The present point, where the closure has just returned `value`."""
         return Point(self.vectors.position(), value, loss, self.vectors.gradient(start=start))
 
-    def _all_finite(self, point: Point) -> bool:
-        (norm,), (loss,) = self.vectors.read([point.gradient.norm_sq], [point.loss])
-        return math.isfinite(norm) and math.isfinite(loss)
-
-    def _check_promise(self, point: Point, evaluate: Evaluate) -> None:
-        _, again = evaluate()
-        gradient = self.vectors.gradient()
-        off = self.vectors.dot(*2 * [gradient.vector - point.gradient.vector])
-        (off, size), (f1,), (f2,) = self.vectors.read([torch.stack([off, point.gradient.norm_sq])], [point.loss, again])
-        tolerance = min(1e3 * self._eps(point.loss), 0.05)  # the latter for losses in half precision
+    def _check_promise(self, one: Point, other: Point, what: str) -> None:
+        """Compare two evaluations at the same parameters. Points that differ, or are not finite, tell nothing."""
+        off, moved = other.gradient.vector - one.gradient.vector, (other.x != one.x).any()
+        (off,), (size,), (moved,), (f1,), (f2,) = self.vectors.read(
+            [self.vectors.dot(off, off), one.gradient.norm_sq, moved], [one.loss, other.loss]
+        )
+        if moved or not (math.isfinite(f1) and math.isfinite(size)):
+            return
+        tolerance = min(1e3 * self._eps(one.loss), 0.05)  # the latter for losses in half precision
         same_loss = abs(f2 - f1) <= tolerance * max(abs(f1), abs(f2))
         same_gradient = off <= min(1e3 * tolerance, 0.1) ** 2 * size
         if not (same_loss and same_gradient):  # NaN is not the same
             raise BrokenPromise(
-                f"full_batch=True: two calls of the closure at the same parameters gave {f1!r} and {f2!r}. It must be "
-                "the same function each time: no dropout (call model.eval(), or fix the mask), no batch norm whose "
-                "statistics move, no resampling of the batch or of collocation points inside the closure. "
-                "Otherwise leave full_batch=False"
+                f"full_batch=True: {what} gave the losses {f1!r} and {f2!r} at the same parameters. The closure must "
+                "be the same function each time: no dropout (call model.eval(), or fix the mask), no batch norm whose "
+                "statistics move, no resampling of the batch or of collocation points, inside the closure or from one "
+                "step to the next. Otherwise leave full_batch=False"
             )
-        self.promise_checked = True
+        self.promise_checks += 1
 
     def look(self, point: Point, here: Tensor | None = None) -> bool:
         """Read a point, and the last pair, to the host; put the pair into the history.
@@ -202,8 +204,10 @@ class SecondOrder:
         """
         if not (start.finite and math.isfinite(self._gg)):
             return Search(start, start, 0.0, "non_finite")
-        if self._gg == 0.0 or first_trial == 0.0:
-            return Search(start, start, 0.0, "converged" if self._gg == 0.0 else "lr_zero")
+        if self._gg == 0.0:
+            return Search(start, start, 0.0, "converged" if self.vectors.any_active() else "no_gradient")
+        if first_trial == 0.0:
+            return Search(start, start, 0.0, "lr_zero")
         if max_evals < 1:
             return Search(start, start, 0.0, "max_evals")
         p, slope = self.direction(start)
@@ -325,7 +329,7 @@ class SecondOrder:
         numbers = {
             **self.history.state(),
             "failures": self.failures,
-            "promise_checked": self.promise_checked,
+            "promise_checks": self.promise_checks,
             "has_pair": pair is not None,
         }
         vectors = dict(zip("sy", pair or (self._nothing(), self._nothing()), strict=True))
@@ -353,7 +357,7 @@ class SecondOrder:
         like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
         own = {name: v.to(**like, copy=True) for name, v in vectors.items() if name not in ("S", "Y")}
         self.failures = int(numbers["failures"])
-        self.promise_checked = bool(int(numbers["promise_checked"]))
+        self.promise_checks = int(numbers["promise_checks"])
         self.pair = Pair(own["s"], own["y"]) if int(numbers["has_pair"]) else None
         self.vectors.scale = own.get("scale")
         self.known, self.at_known = None, bool(int(numbers.get("at_known", 0)))

@@ -167,6 +167,10 @@ class Vectors:
             return step
         return torch.where(self.scale > 0, step / self.scale, torch.zeros_like(step))
 
+    def any_active(self) -> bool:
+        """Whether any parameter had a gradient at the start of this step."""
+        return any(self._active)
+
     def masked(self, direction: Tensor) -> Tensor:
         """The direction without the coordinates that are inactive in this step."""
         if all(self._active):

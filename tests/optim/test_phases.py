@@ -295,3 +295,24 @@ def test_a_broken_full_batch_promise_is_named():
     with pytest.raises(RuntimeError, match=r"full_batch.*dropout.*batch norm.*resampling"):
         opt.step(closure_for(opt, model, x, y))
     assert torch.equal(flat(model), before)
+
+
+def test_a_batch_that_changes_from_one_call_to_the_next_is_a_broken_promise():
+    model, x, y = net()
+    opt = LBFGS(model.parameters(), full_batch=True)
+    opt.step(closure_for(opt, model, x[:20], y[:20]))
+    before = flat(model)
+    with pytest.raises(RuntimeError, match=r"full_batch.*closures of two steps.*from one step to the next"):
+        opt.step(closure_for(opt, model, x[20:40], y[20:40]))
+    assert torch.equal(flat(model), before)
+
+
+def test_a_closure_without_backward_is_named_in_the_report():
+    model, x, y = net()
+    opt = LBFGS(model.parameters())
+    opt.step(lambda: (model(x) - y).square().mean())
+    assert opt.last_step.stop_reason == "no_gradient"
+
+
+def test_repr_shows_the_rule_and_the_phase():
+    assert "switchover: step:3, phase: first_order" in repr(Fuse(net()[0].parameters(), switchover="step:3"))
