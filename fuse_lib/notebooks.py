@@ -18,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 _PACKAGE = Path(__file__).resolve().parent
 FOLDER = _PACKAGE.parent / "notebooks"
+QUIET = ["--IPKernelApp.log_level=40"]  # of the kernel: its warnings about itself are not the reader's
 TYPES = {"int": int, "float": float, "str": str, "bool": None}
 
 
@@ -122,7 +123,9 @@ def run(path: Path, out: Path, values: dict[str, object] | None = None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     target = out / path.name
     try:
-        papermill.execute_notebook(str(path), str(target), parameters=values or {}, kernel_name="python3")
+        papermill.execute_notebook(
+            str(path), str(target), parameters=values or {}, kernel_name="python3", extra_arguments=QUIET
+        )
     except PapermillExecutionError as error:
         raise NotebookFailed(
             f"{path.stem}: cell {error.cell_index} failed with {error.ename}: {error.evalue}\n{error.source.strip()}"

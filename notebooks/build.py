@@ -68,7 +68,13 @@ def is_current(source: Path) -> bool:
 def build(source: Path) -> None:
     """Execute the notebook and write it with its outputs."""
     notebook = from_source(source)
-    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=1200,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(HERE)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],
+    ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day, which would differ in every build
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
