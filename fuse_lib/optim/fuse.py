@@ -50,8 +50,8 @@ class Fuse(Saved):
         inner_steps: L-BFGS iterations in one call of the second phase, all on its closure.
         max_evals: the most closure calls in one call of `step`, at least 2.
         full_batch: your promise that the closure is one and the same function each time. Then an L-BFGS
-            iteration costs one evaluation and pairs cost nothing. It is tested in the second
-            phase's first two calls, and a broken promise raises.
+            iteration costs one evaluation and pairs cost nothing. It is tested when
+            the second phase begins and after each search that finds nothing; a broken promise raises.
         skip_nonfinite: leave out first-order steps whose loss or gradient is not finite. Rules that read
             values do so anyway, where they read them.
         check_every: how often, in calls, values are read from the device for the rule (which sees them all).

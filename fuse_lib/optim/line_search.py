@@ -148,12 +148,14 @@ def _bracket(start, low, high, new, c1, noise):
 
 
 def _extrapolate(previous: Sample, last: Sample) -> float:
-    """The next trial beyond `last`, where φ still falls: by the cubic, 1.1 to 10 times as far."""
+    """The next trial beyond `last`, where φ still falls: by the cubic, 1.1 to 100 times as far.
+
+    A quasi-Newton step of 1 seldom comes here. The first step of all does, whose length is a guess on the safe side.
+    """
     guess = _cubic_minimum(previous, last)
-    nearest, furthest = 1.1 * last.t, 10.0 * last.t
     if not guess > last.t:  # NaN, or behind us, where φ falls: the samples hold no curvature yet
-        return furthest
-    return min(max(guess, nearest), furthest)
+        return 10.0 * last.t
+    return min(max(guess, 1.1 * last.t), 100.0 * last.t)
 
 
 def _interpolate(low: Sample, high: Sample, bisect: bool) -> float:

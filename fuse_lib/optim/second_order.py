@@ -69,7 +69,8 @@ class SecondOrder:
     known: the last point where the full-batch function was evaluated. at_known: whether the parameters were
         left there; otherwise a first-order or blended step led away from it.
     failures: searches in a row that found no lower loss.
-    promise_checks: how often full_batch was tested: 1 within a step, 2 from one step to the next too.
+    promise_checked: whether full_batch was tested within a step. (From one step to the next it is tested
+        after each failure.)
     """
 
     vectors: Vectors
@@ -79,7 +80,7 @@ class SecondOrder:
     known: Point | None = None
     at_known: bool = False
     failures: int = 0
-    promise_checks: int = 0
+    promise_checked: bool = False
     _sg: Tensor = field(init=False, repr=False)
     _yg: Tensor = field(init=False, repr=False)
     _gg: float = field(init=False, default=math.nan, repr=False)
@@ -97,13 +98,14 @@ class SecondOrder:
         """
         known, self.known = self.last_known(), None
         reusable = reuse and known is not None and self.at_known
-        if reusable and self.promise_checks >= 2 and not self.look(known, self.vectors.position()):
+        doubted = self.failures > 0  # a search that found nothing lower may have had two functions to search
+        if reusable and not doubted and not self.look(known, self.vectors.position()):
             self.known = known
             return known
         point = self.evaluate(evaluate, start=True)
-        if self.full_batch and self.promise_checks == 0:
+        if self.full_batch and not self.promise_checked:
             self._check_promise(point, self.evaluate(evaluate), "two calls of the closure in one step")
-        elif reusable and self.promise_checks == 1:
+        elif reusable and doubted:
             self._check_promise(known, point, "the closures of two steps")
         if known is not None and not self.at_known:
             self.remember(known, point)
@@ -147,7 +149,7 @@ class SecondOrder:
                 "statistics move, no resampling of the batch or of collocation points, inside the closure or from one "
                 "step to the next. Otherwise leave full_batch=False"
             )
-        self.promise_checks += 1
+        self.promise_checked = True
 
     def look(self, point: Point, here: Tensor | None = None) -> bool:
         """Read a point, and the last pair, to the host; put the pair into the history.
@@ -329,7 +331,7 @@ class SecondOrder:
         numbers = {
             **self.history.state(),
             "failures": self.failures,
-            "promise_checks": self.promise_checks,
+            "promise_checked": self.promise_checked,
             "has_pair": pair is not None,
         }
         vectors = dict(zip("sy", pair or (self._nothing(), self._nothing()), strict=True))
@@ -357,7 +359,7 @@ class SecondOrder:
         like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
         own = {name: v.to(**like, copy=True) for name, v in vectors.items() if name not in ("S", "Y")}
         self.failures = int(numbers["failures"])
-        self.promise_checks = int(numbers["promise_checks"])
+        self.promise_checked = bool(int(numbers["promise_checked"]))
         self.pair = Pair(own["s"], own["y"]) if int(numbers["has_pair"]) else None
         self.vectors.scale = own.get("scale")
         self.known, self.at_known = None, bool(int(numbers.get("at_known", 0)))

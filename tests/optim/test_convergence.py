@@ -151,13 +151,14 @@ def solve_quadratic(method: str, seed: int) -> float:
 
 
 def test_quadratics_need_no_more_evaluations_than_with_torchs_lbfgs():
-    """Both are the same method here, and only rounding tells their paths apart: 20 runs of either scatter by
-    3 %, their medians by 1 %. One evaluation less for ours is the one that tests full_batch's promise.
+    """The paths are nearly the same; what ours saves is in the first step, whose length nobody knows.
+
+    Its extra evaluation, which tests full_batch's promise, counts.
     """
     own, reference = ([solve_quadratic(method, seed) for seed in range(20)] for method in ("ours", "torch"))
     print(f"\n20 quadratics, evaluations (median): ours {statistics.median(own)}, torch {statistics.median(reference)}")
     assert max(own) < math.inf
-    assert statistics.median(own) - 1 <= 1.03 * statistics.median(reference)
+    assert statistics.median(own) <= statistics.median(reference)
 
 
 # ---- Moré, Garbow & Hillstrom

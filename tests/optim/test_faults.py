@@ -198,6 +198,9 @@ def test_second_phase_survives_one_bad_evaluation(fault, at, full_batch):
     elif at == 1 and not full_batch:
         assert optimizer.last_step.stop_reason is not None
     problem.fail(None)
+    if (fault, at, full_batch) == ("tiny", 1, True):  # a loss that is too good to be true, under a promise
+        with pytest.raises(RuntimeError, match="full_batch"):
+            steps(optimizer, problem, 25)
     reports = steps(optimizer, problem, 25)
     assert problem.loss().item() < before
     assert all(math.isfinite(r["loss"]) for r in reports[1:])
