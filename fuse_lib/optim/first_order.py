@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # Classes whose weight decay is decoupled without a flag in their groups that says so.
-_DECOUPLED = ("Adafactor", "Muon")
+_DECOUPLED = ("Adafactor", "AdamW", "Muon")  # AdamW before torch 2.7
 
 
 class FirstOrder:

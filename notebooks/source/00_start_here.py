@@ -307,7 +307,7 @@ print(f"at least three of four L-BFGS steps cost one evaluation: {cheap >= 0.75 
 # - FUSE-PV is Adam, then L-BFGS; a rule such as `step:100` or `gradnorm:1e-3:50` says when.
 # - Cost is counted in gradient evaluations: an L-BFGS step takes one or more.
 # - Here, at equal cost, it reached a clearly lower training objective than Adam with tuned learning rates (0.10 against
-#   0.14), little lower than L-BFGS alone (0.11), and no better test accuracy (79.5 % against 80 and 81 %).
+#   0.14), little lower than L-BFGS alone (0.11), and no better test accuracy (all about 80 %).
 # - `opt.last_step` tells what happened, and `stop_reason` in it why a step stopped.
 #
 # ## References
