@@ -49,14 +49,14 @@ def compact(sy: Tensor, yy: Tensor, sg: Tensor, yg: Tensor, gg: float) -> Direct
     -0.5
     """
     gamma = sy[-1, -1] / yy[-1, -1]
-    upper = torch.triu(sy)
-    u = _solve(upper, sg, transposed=False)  # R⁻¹ Sᵀg
-    c_s = _solve(upper, sy.diagonal() * u + gamma * (yy @ u - yg), transposed=True)
+    u = _solve(sy, sg, transposed=False)  # R⁻¹ Sᵀg
+    c_s = _solve(sy, sy.diagonal() * u + gamma * (yy @ u - yg), transposed=True)
     c_y = -gamma * u
     slope = -(gamma * gg + c_s @ sg + c_y @ yg)
     return Direction(-c_s, -c_y, -float(gamma), float(slope))
 
 
 def _solve(upper: Tensor, b: Tensor, transposed: bool) -> Tensor:
+    """R⁻¹b or R⁻ᵀb. What lies below the diagonal of `upper` is not read."""
     matrix = upper.T if transposed else upper
     return torch.linalg.solve_triangular(matrix, b.unsqueeze(1), upper=not transposed).squeeze(1)

@@ -68,7 +68,6 @@ class FirstOrder:
         correction = 1.0 - float(group["betas"][1]) ** step
         return state.get("max_exp_avg_sq", state["exp_avg_sq"]) / (correction or 1.0)
 
-    def decay(self) -> str:
-        """Whether weight decay is part of the objective: "coupled" or "decoupled"."""
-        flag = self.optimizer.defaults.get("decoupled_weight_decay", self.name in _DECOUPLED)
-        return "decoupled" if flag else "coupled"
+    def decoupled(self) -> bool:
+        """Whether weight decay acts on the parameters directly and is no part of the objective."""
+        return bool(self.optimizer.defaults.get("decoupled_weight_decay", self.name in _DECOUPLED))

@@ -236,13 +236,14 @@ class Fuse(Saved):
         iteration, options = self._calls + 1, self._options
         if not self._rule.reads and not options.skip_nonfinite:
             return [Observation(iteration)], True
-        norm_sq = self._second_phase().vectors.squared_norm()
-        if self._second_phase().vectors.processes.alone:
+        vectors = self._second_phase().vectors
+        norm_sq = vectors.squared_norm()
+        if vectors.processes.alone:
             report.set(grad_norm=lambda: math.sqrt(norm_sq))
         self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq)
         if iteration % options.check_every and not options.skip_nonfinite:
             return [], True
-        seen = self._backlog.read(iteration, self._second_phase().vectors.read)
+        seen = self._backlog.read(iteration, vectors.read)
         newest = seen[-1]
         report.set(grad_norm=math.sqrt(newest.grad_norm_sq))
         return seen, math.isfinite(newest.grad_norm_sq) and (math.isfinite(newest.loss) or not evaluated)
@@ -332,7 +333,7 @@ class Fuse(Saved):
         if second.history:
             report.set(handed_over=second.history.measure(second.vectors.read))
         decayed = any(group.get("weight_decay", 0) for group in self.param_groups)
-        if decayed and self._first is not None and self._first.decay() == "decoupled":
+        if decayed and self._decoupled():
             warnings.warn(
                 f"{self._first.name}'s decoupled weight decay belongs to no objective: the second phase leaves it "
                 "out. Add λ/2·‖x‖² to the loss if it should count",
@@ -348,11 +349,14 @@ class Fuse(Saved):
 
     def _new_second_phase(self) -> SecondOrder:
         o = self._options
-        vectors = Vectors(self.param_groups, self._first.decay() if self._first else "coupled", o.process_group)
+        vectors = Vectors(self.param_groups, self._decoupled(), o.process_group)
         history = History(
             o.history_size, vectors.numel, vectors.dtype, vectors.device, o.history_dtype, o.damped, vectors.weights
         )
         return SecondOrder(vectors, history, o.full_batch)
+
+    def _decoupled(self) -> bool:
+        return self._first is not None and self._first.decoupled()
 
     # ---- without a closure
     def _check_closure_free(self) -> None:

@@ -213,7 +213,7 @@ class History:
         n = self.rows
         columns = [torch.stack(self.times(row.to(self.dtype))) for row in self.Y[:n]]
         lengths = torch.stack([torch.dot(self._weighted(r), r) for r in (row.to(self.dtype) for row in self.S[:n])])
-        read = read or (lambda tensors: [t.reshape(-1).to(self._wide()).tolist() for t in tensors])
+        read = read or (lambda tensors: [t.reshape(-1).tolist() for t in tensors])
         products, lengths = read([torch.stack(columns), lengths])
         table = torch.tensor(products, **HOST).reshape(n, 2, n)
         self.sy[:n, :n], self.yy[:n, :n] = table[:, 0].T, table[:, 1].T
@@ -289,9 +289,6 @@ class History:
 
     def _weighted(self, v: Tensor) -> Tensor:
         return v if self.weights is None else v * self.weights
-
-    def _wide(self) -> torch.dtype:
-        return torch.float32 if self.device.type == "mps" else torch.float64
 
 
 def _mix(a: float, x: list[float], b: float, y: list[float]) -> list[float]:

@@ -300,16 +300,18 @@ class SecondOrder:
             gradient = self.known.gradient
             self.known.gradient = Gradient(gradient.vector * scale, gradient.norm_sq)
 
-    def pair_verdict(self) -> Callable[[], str | None]:
-        """A function that says what becomes of the pair to come; reads from the device when called."""
+    def pair_verdict(self) -> Callable[[], str] | str | None:
+        """What becomes of the pair to come: a function that reads it from the device when it is called, or, where
+        other processes would have to read along, the answer. None without a pair.
+        """
         pair = self.pair
         if pair is None:
-            return lambda: None
+            return None
 
         def say() -> str:
             return self.history.judge(*self.vectors.read([self.history.dots(pair)])[0]).reason
 
-        return say if self.vectors.processes.alone else _constant(say())
+        return say if self.vectors.processes.alone else say()
 
     def loss_of(self, point: Point) -> Tensor | float:
         """The loss of a point that was not looked at; averaged now where other processes have theirs."""
@@ -367,7 +369,3 @@ class SecondOrder:
             loss = numbers["loss"].clone() if numbers["loss_is_tensor"] else float(numbers["loss"])
             gradient = Gradient(own["g"], self.vectors.dot(own["g"], own["g"]))
             self.known = Point(own["x"], loss, loss, gradient, grad_norm=float(numbers["grad_norm"]))
-
-
-def _constant(value: str) -> Callable[[], str]:
-    return lambda: value

@@ -309,7 +309,7 @@ class CosineTheta(_Falling):
 
     @staticmethod
     def shape(done: float) -> float:
-        return 0.0 if done == 1.0 else 0.5 * (1.0 + math.cos(math.pi * done))
+        return 0.5 * (1.0 + math.cos(math.pi * done))  # cos π is −1 exactly
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,6 @@ from torch import Tensor
 
 from fuse_lib.optim.processes import Processes, like, local, local_gradient
 
-COUPLED = "coupled"
-DECOUPLED = "decoupled"
-
 
 class Gradient(NamedTuple):
     """The gradient of the objective at one point.
@@ -44,7 +41,7 @@ class Vectors:
     Args:
         param_groups: an optimizer's groups. Of each, "weight_decay" (λ adds λ/2 ‖x‖² to the objective)
             and "maximize" are read at each evaluation.
-        decay: "coupled" when the groups' weight decay is part of the objective, "decoupled" when not.
+        decoupled: whether the groups' weight decay is no part of the objective.
         group: the process group of DDP, or None (see processes.py).
 
     Attributes:
@@ -58,9 +55,9 @@ class Vectors:
         ValueError: the parameters lie on more than one device, or groups differ in "maximize".
     """
 
-    def __init__(self, param_groups: list[dict], decay: str = COUPLED, group: object = None) -> None:
+    def __init__(self, param_groups: list[dict], decoupled: bool = False, group: object = None) -> None:
         self._groups = param_groups
-        self._coupled = decay == COUPLED
+        self._decoupled = decoupled
         self.params: list[Tensor] = [p for group in param_groups for p in group["params"]]
         devices = {p.device for p in self.params}
         if len(devices) > 1:
@@ -265,7 +262,7 @@ class Vectors:
 
     def _decayed(self, vector: Tensor | None = None):
         """(its slice of `vector`, parameter, λ, its share) for each parameter with coupled weight decay λ > 0."""
-        if not self._coupled:
+        if self._decoupled:
             return
         decays = [group.get("weight_decay", 0) for group in self._groups for _ in group["params"]]
         if not any(decays):
