@@ -85,6 +85,7 @@ class SecondOrder:
     _yg: Tensor = field(init=False, repr=False)
     _gg: float = field(init=False, default=math.nan, repr=False)
     _g1: float = field(init=False, default=math.nan, repr=False)
+    _gx: float = field(init=False, default=math.nan, repr=False)  # Σ|g_i x_i|, see _noise
 
     # ---- the start of a step
     def start(self, evaluate: Evaluate, reuse: bool = True) -> Point:
@@ -158,7 +159,7 @@ class SecondOrder:
         """
         g, history, pair = point.gradient.vector, self.history, self.pair
         dot, needs_norm_1 = self.vectors.dot, not history
-        inner = [dot(g, g), point.gradient.norm_sq, *history.times(g)]
+        inner = [dot(g, g), point.gradient.norm_sq, dot(g.abs(), self.vectors.inward(point.x).abs()), *history.times(g)]
         if here is not None:
             inner.append((here != point.x).any())
         if needs_norm_1:
@@ -170,12 +171,12 @@ class SecondOrder:
             inner += [dot(pair.s, g), dot(pair.y, g), *history.products(pair)]
         *read, (loss,) = self.vectors.read(inner, [point.loss])
         numbers = iter(read)
-        ((gg,), (norm_sq,), sg, yg) = (next(numbers) for _ in range(4))
+        ((gg,), (norm_sq,), (gx,), sg, yg) = (next(numbers) for _ in range(5))
         if here is not None and next(numbers)[0]:
             return True
         self._g1 = next(numbers)[0] if needs_norm_1 else math.nan
         penalty = 0.0 if penalty is None else next(numbers)[0]
-        self._gg = self._in_range(gg, g, g)
+        self._gg, self._gx = self._in_range(gg, g, g), gx
         norm_sq = self._gg if self.vectors.scale is None else norm_sq
         point.f, point.loss_read = self.vectors.objective(loss, penalty), loss
         if math.isnan(point.grad_norm):  # else it is known from the search that ended here
@@ -237,7 +238,7 @@ class SecondOrder:
                 best, best_sample = last, sample
             return sample
 
-        noise = self._eps(start.loss) * abs(start.f)
+        noise = self._noise(start)
         try:
             result = search(phi, best_sample, first, max_evals=max_evals, noise=noise)
         except BaseException:
@@ -250,7 +251,9 @@ class SecondOrder:
         if best is not last:
             self.vectors.move(start.x, result.best.t, outward)
         best.x = self.vectors.position()
-        converged = start.f - best.f <= noise and best.grad_norm >= 0.5 * start.grad_norm
+        # One step that gains nothing may be a bad step; if nothing was to be expected of it either, this is the end.
+        gained_nothing = start.f - best.f <= noise and best.grad_norm >= 0.5 * start.grad_norm
+        converged = gained_nothing and -slope * first <= 4.0 * noise
         return Search(start, best, result.best.t, "converged" if converged else None)
 
     def _failed(self, decrease: float, first: float, noise: float, evals: int, max_evals: int) -> str:
@@ -316,6 +319,13 @@ class SecondOrder:
     def loss_of(self, point: Point) -> Tensor | float:
         """The loss of a point that was not looked at; averaged now where other processes have theirs."""
         return point.loss if self.vectors.processes.alone else self.vectors.read([], [point.loss])[0][0]
+
+    def _noise(self, start: Point) -> float:
+        """How far the computed loss may be off: the rounding of f itself, and that of x seen through the gradient.
+
+        The latter, ε Σ|g_i x_i|, is what remains where the minimum is 0.
+        """
+        return self._eps(start.loss) * max(abs(start.f), self._gx if math.isfinite(self._gx) else 0.0)
 
     def _eps(self, loss: Tensor | float) -> float:
         """The rounding error of a loss, relative to it. A Python float says nothing; the parameters do."""

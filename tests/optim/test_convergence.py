@@ -252,3 +252,56 @@ def test_float32_descends_to_its_rounding_floor_says_so_and_stays_there():
     floor = opt.last_step.loss_after
     for _ in range(50):
         assert opt.step(closure).item() <= floor + rounding
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
+def test_a_run_that_goes_on_says_that_it_converged(problem):
+    """Also where the minimum is 0, so that f has no digits to lose and only the rounding of x is left."""
+    x = torch.nn.Parameter(problem.x0().clone())
+    opt = LBFGS([x], full_batch=True)
+    evals = 0
+
+    def closure():
+        opt.zero_grad()
+        loss = problem(x)
+        loss.backward()
+        return loss
+
+    while evals < 2000:
+        opt.step(closure)
+        evals += opt.last_step.evals
+        if opt.last_step.stop_reason in ("converged", "no_progress"):
+            break
+    assert opt.last_step.stop_reason == "converged"
+
+
+def test_a_net_in_float32_does_not_say_so_after_one_bad_step():
+    """Where it stops, five hundred evaluations more gain less than a thousandth of the loss."""
+    digits = data.load("digits")
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(64, 30), torch.nn.ReLU(), torch.nn.Linear(30, 30), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(30, 10))
+    opt = LBFGS(model.parameters(), full_batch=True, weight_decay=1e-2)
+    evals = 0
+
+    def closure():
+        opt.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(digits.x_train.flatten(1)), digits.y_train)
+        loss.backward()
+        return loss
+
+    def objective():
+        return float(closure().detach()) + 0.5e-2 * sum(float(p.detach().square().sum()) for p in model.parameters())
+
+    def run(until):
+        nonlocal evals
+        while evals < until and not (evals and opt.last_step.stop_reason):
+            opt.step(closure)
+            evals += opt.last_step.evals
+
+    run(until=4000)
+    assert opt.last_step.stop_reason == "converged"
+    stopped = objective()
+    for _ in range(200):
+        opt.step(closure)
+    assert objective() <= stopped <= 1.001 * objective()
