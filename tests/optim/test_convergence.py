@@ -275,33 +275,15 @@ def test_a_run_that_goes_on_says_that_it_converged(problem):
     assert opt.last_step.stop_reason == "converged"
 
 
-def test_a_net_in_float32_does_not_say_so_after_one_bad_step():
-    """Where it stops, five hundred evaluations more gain less than a thousandth of the loss."""
-    digits = data.load("digits")
-    torch.manual_seed(0)
-    layers = [torch.nn.Linear(64, 30), torch.nn.ReLU(), torch.nn.Linear(30, 30), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(30, 10))
-    opt = LBFGS(model.parameters(), full_batch=True, weight_decay=1e-2)
-    evals = 0
+def test_one_step_that_gains_nothing_is_not_yet_convergence():
+    """The slope promised a lot, and the gradient is as large as before: the step was bad, not the point good."""
+    x = torch.nn.Parameter(torch.zeros(1, dtype=F64))
+    opt = LBFGS([x])
 
     def closure():
-        opt.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(digits.x_train.flatten(1)), digits.y_train)
-        loss.backward()
-        return loss
+        x.grad = torch.full_like(x, 1.0 if x.item() == 0 else -0.8)
+        return 1.0
 
-    def objective():
-        return float(closure().detach()) + 0.5e-2 * sum(float(p.detach().square().sum()) for p in model.parameters())
-
-    def run(until):
-        nonlocal evals
-        while evals < until and not (evals and opt.last_step.stop_reason):
-            opt.step(closure)
-            evals += opt.last_step.evals
-
-    run(until=4000)
-    assert opt.last_step.stop_reason == "converged"
-    stopped = objective()
-    for _ in range(200):
-        opt.step(closure)
-    assert objective() <= stopped <= 1.001 * objective()
+    opt.step(closure)
+    assert opt.last_step.step_length > 0
+    assert opt.last_step.stop_reason is None
