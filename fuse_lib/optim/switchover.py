@@ -94,7 +94,7 @@ class AtStep(Criterion):
     k: int
 
     def __post_init__(self) -> None:
-        _check(self.k, "k", "an integer ≥ 0", isinstance(self.k, int) and self.k >= 0)
+        _check(self.k, "k", "an integer ≥ 0", _is_integer(self.k) and self.k >= 0)
 
     def first(self) -> float:
         return 0.0 if self.k == 0 else 1.0
@@ -276,7 +276,7 @@ class _Falling(Rule):
     name: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        _check(self.steps, "steps", "an integer ≥ 1", isinstance(self.steps, int) and self.steps >= 1)
+        _check(self.steps, "steps", "an integer ≥ 1", _is_integer(self.steps) and self.steps >= 1)
 
     def theta(self, seen: Observation, memory: Memory) -> float:
         # Calls are counted from 0, iterations from 1: the call after iteration i is call k = i.
@@ -402,7 +402,11 @@ def _push(values: list[float], value: float) -> float:
     """Shift a value in from the right and return the mean: NaN, which meets no bound, until all are there."""
     del values[0]
     values.append(value)
-    return math.fsum(values) / len(values)
+    return math.fsum(v / len(values) for v in values)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:
@@ -415,10 +419,10 @@ def _check(value: object, name: str, allowed: str, ok: bool) -> None:
 
 
 def _check_window(window: object, none_allowed: bool) -> None:
-    ok = isinstance(window, int) and not isinstance(window, bool) and window >= 1
+    ok = _is_integer(window) and window >= 1
     allowed = "an integer ≥ 1" + (" or None" if none_allowed else "")
     _check(window, "window", allowed, ok or (none_allowed and window is None))
 
 
 def _spec(kind: str, threshold: float, window: int | None) -> str:
-    return f"{kind}:{threshold!r}" + ("" if window is None else f":{window}")
+    return f"{kind}:{float(threshold)!r}" + ("" if window is None else f":{window}")

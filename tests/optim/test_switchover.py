@@ -419,3 +419,16 @@ def test_a_bad_argument_is_an_error_that_names_it_its_value_and_what_is_allowed(
 @pytest.mark.parametrize(("rule", "step"), [(AtStep(7), 7), (Always(), 0), (Never(), None), (GradientNorm(1.0), None)])
 def test_the_switch_is_foreseen_where_it_can_be(rule, step):
     assert rule.switch_step() == step
+
+
+@pytest.mark.parametrize("make", [lambda: AtStep(True), lambda: LinearTheta(True), lambda: GradientNorm(1.0, True)])
+def test_true_is_no_count(make):
+    with pytest.raises(ValueError, match=r"got True; allowed is an integer"):
+        make()
+
+
+def test_huge_values_in_a_window_overflow_nothing():
+    rule = LossChange(1.0, window=2)
+    memory = rule.memory()
+    for k, loss in enumerate([0.0, 1e308, 0.0], 1):
+        assert rule.theta(Observation(k, loss=loss), memory) == 1.0
