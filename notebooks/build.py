@@ -25,6 +25,7 @@ else:
     import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -77,6 +78,9 @@ def build(source: Path) -> None:
     ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day, which would differ in every build
+        for output in cell.get("outputs", []):
+            if WIDGET in output.get("data", {}):  # it means nothing without the kernel it lived in
+                output["data"] = {"text/plain": "(Interactive: run this cell. The figure below shows the same.)"}
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     nbformat.validate(notebook)
     nbformat.write(notebook, target(source))

@@ -13,7 +13,7 @@
 #
 # **You need first**: a little PyTorch (a model, a loss, `backward`). No theory.
 #
-# **Minutes**: 8 to read, 1 to run.
+# **Minutes**: 10 to read, 1 to run.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -300,6 +300,54 @@ print(f"at least three of four L-BFGS steps cost one evaluation: {cheap >= 0.75 
 #
 # It pays where the *minimum itself* is wanted: regression and inverse problems, physics-informed nets, small and
 # medium models on data that fit into one batch, the last digits of a fit.
+
+# %% [markdown]
+# ## 7 · Exercises
+#
+# Put your answer in place of the dots and run the cell. `hint("00.1")` gives a hint, `solution("00.1")` the solution.
+# Nothing breaks if you leave them alone.
+
+# %%
+from fuse_lib.exercises import check, hint, solution
+
+# %% [markdown]
+# **Quick check 00.1** Why does `step` want a closure for L-BFGS? **(a)** it needs second derivatives; **(b)** it may need
+# the loss and gradient at more than one point; **(c)** to call `backward` itself.
+
+# %%
+check("00.1", ...)
+
+# %% [markdown]
+# **Quick check 00.2** What is the trouble with L-BFGS on small minibatches? **(a)** an evaluation costs too much;
+# **(b)** its memory does not fit; **(c)** the noise in the gradients passes for curvature.
+
+# %%
+check("00.2", ...)
+
+# %% [markdown]
+# **Exercise 00.3** FUSE-PV takes 100 steps of Adam and 100 of L-BFGS. Of the latter, 80 take one evaluation and 20 take
+# four. How many gradient evaluations did the run cost?
+
+# %%
+check("00.3", ...)
+
+# %% [markdown]
+# **Exercise 00.4** (code) Write a function that takes the list of reports of a run and returns its cost in evaluations.
+
+# %%
+def cost(reports):
+    return ...
+
+
+check("00.4", ...)  # check("00.4", cost)
+
+# %% [markdown]
+# **Exercise 00.5** You want the best test accuracy on this data, and 300 evaluations. In view of the right panel of the
+# first comparison: **(a)** stop early, or change data or model; a better minimiser is no help; **(b)** switch to L-BFGS
+# earlier; **(c)** stay with Adam, because L-BFGS's steps cost too much. *Think*: what would change your mind?
+
+# %%
+check("00.5", ...)
 
 # %% [markdown]
 # ## Summary

@@ -113,6 +113,7 @@ def test_figures_are_png_with_alternative_text_and_words_after_them(path):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             assert "image/svg+xml" not in data
+            assert build.WIDGET not in data, "a widget lives in its kernel only"
             if "image/png" in data:
                 assert len(output.metadata["image/png"]["alt"]) > 30
                 assert cells[number + 1].cell_type == "markdown", "a figure is followed by what is seen in it"

@@ -1,0 +1,5 @@
+"""Answers to the exercises, right and wrong, by notebook: RIGHT and WRONG of eNN.py.
+
+RIGHT: key → further right answers beside the stored solution.
+WRONG: key → (answer, a piece of the message that it must lead to), three or more.
+"""
