@@ -139,7 +139,7 @@ class Saved(Optimizer):
         m = self._options.history_size
         order = range(len(second.vectors.params))
         vectors = {
-            name: second.vectors.join([piece[i] for i in order], (m,) if name in "SY" else ())
+            name: second.vectors.join([piece[i] for i in order], (m + 1,) if name in "SY" else ())
             for name, piece in pieces.items()
         }
         second.load(numbers, vectors)

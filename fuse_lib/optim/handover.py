@@ -103,7 +103,8 @@ class Collector:
         if self.full_batch:
             known = second.last_known()
             if known is not None:
-                second.history.append_unmeasured(*second.difference(known, start))
+                second.stage(known, start)
+                second.history.keep_unmeasured()
             second.stay(start, here=False)
         return start
 
@@ -112,5 +113,6 @@ class Collector:
         if self.full_batch:
             return None  # the next call's evaluation will do it
         end = second.here(*run())
-        second.history.append_unmeasured(*second.difference(start, end))
+        second.stage(start, end)
+        second.history.keep_unmeasured()
         return second.loss_of(end)

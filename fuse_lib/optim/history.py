@@ -3,10 +3,15 @@
 s is a step, y the change of the gradient along it. The secant condition B s = y is what an
 approximate Hessian B learns from the pair; it can only be positive definite if sᵀy > 0.
 
-The pairs lie in two (m, d) buffers, a ring: a new pair overwrites the oldest. Their inner products
-lie beside them in small float64 matrices on the host, so that a direction costs two passes over the
-buffers and nothing else of length d: one for SᵀG and YᵀG products with the new gradient, one to add
-the chosen combination up.
+The pairs lie in one buffer of m + 1 rows. m of them are the memory; the one to spare holds the newest pair
+until it is judged: then it belongs to the memory, and the oldest pair's row is the one to spare. So
+a pair is written once and never copied, and one product of the buffer with the gradient gives the new
+pair's inner products along with all the others.
+
+The inner products that a direction needs lie beside it in small float64 matrices on the host. A direction
+then costs two passes over the buffer and little else of length d: one for the products SᵀG and
+YᵀG with the new gradient, one to add the chosen combination up. (A third, for the products with y, where y
+is not the difference of two gradients whose products are known.)
 """
 
 from __future__ import annotations
@@ -23,19 +28,28 @@ HOST = {"dtype": torch.float64, "device": "cpu"}  # of the small matrices, whate
 CHUNK = 1 << 18  # columns that are widened at a time when the history dtype is narrower
 
 
-class Pair(NamedTuple):
-    """A pair that is not in the ring yet: s and y, (d,) each."""
-
-    s: Tensor
-    y: Tensor
-
-
 class Verdict(NamedTuple):
     """What becomes of a pair. reason: "kept", "damped" or why it is not kept. tau: Powell's mixing weight."""
 
     keep: bool
     reason: str
     tau: float = 1.0
+
+
+class Staged:
+    """A pair that waits for its judgement. reason: what became of it, None until then."""
+
+    reason: str | None = None
+
+
+class Products(NamedTuple):
+    """Inner products of the buffer's rows with a vector: s_iᵀv and y_iᵀv, (m + 1,) float64 each, on the host."""
+
+    s: Tensor
+    y: Tensor
+
+    def minus(self, other: Products) -> Products:
+        return Products(self.s - other.s, self.y - other.y)
 
 
 class History:
@@ -46,10 +60,14 @@ class History:
         numel: d.
         dtype: of the vectors that come in and go out.
         device: of everything of length d.
-        history_dtype: of the two buffers; products are accumulated in `dtype`.
+        history_dtype: of the buffer; products are accumulated in `dtype`.
         damped: mend a pair of too little curvature (Powell) instead of leaving it out.
         weights: what each coordinate counts in an inner product, (d,), or None for 1. (Less than 1 where
             several processes hold the same coordinate; see processes.py.)
+
+    Attributes:
+        slots: rows of the pairs in the memory, from the oldest to the newest.
+        staged: the pair in the row to spare, while it waits for its judgement; else None.
     """
 
     def __init__(self, size, numel, dtype, device, history_dtype=None, damped=False, weights=None) -> None:
@@ -57,86 +75,78 @@ class History:
         self.history_dtype = history_dtype or dtype
         self.damped = damped
         self.weights = weights
-        self._buffer: Tensor | None = None  # S above Y, (2, m, d), allocated with the first pair
-        self.slots: list[int] = []  # rows in use, from the oldest pair to the newest
-        self._gram = torch.zeros(2, size, size, **HOST)
+        self._buffer: Tensor | None = None  # (m + 1, 2, d), s beside y; allocated with the first pair
+        self.slots: list[int] = []
+        self.staged: Staged | None = None
+        self._gram = torch.zeros(2, size, size, **HOST)  # sᵀy and yᵀy by age
 
     def __len__(self) -> int:
         return len(self.slots)
 
     @property
     def S(self) -> Tensor | None:
-        """(m, d), or None before the first pair."""
-        return None if self._buffer is None else self._buffer[0]
+        """(m + 1, d), or None before the first pair."""
+        return None if self._buffer is None else self._buffer[:, 0]
 
     @property
     def Y(self) -> Tensor | None:
-        """(m, d), or None before the first pair."""
-        return None if self._buffer is None else self._buffer[1]
+        """(m + 1, d), or None before the first pair."""
+        return None if self._buffer is None else self._buffer[:, 1]
 
     @property
     def sy(self) -> Tensor:
-        """(m, m) float64: s_iᵀy_j where pair i is not younger than j; the rest is not kept up."""
-        return self._gram[0]
+        """(n, n) float64: s_iᵀy_j, pairs from oldest to newest, where i ≤ j; the rest is not kept up."""
+        n = len(self.slots)
+        return self._gram[0, :n, :n]
 
     @property
     def yy(self) -> Tensor:
-        """(m, m) float64: y_iᵀy_j."""
-        return self._gram[1]
+        """(n, n) float64: y_iᵀy_j, pairs from oldest to newest."""
+        n = len(self.slots)
+        return self._gram[1, :n, :n]
 
     @property
-    def rows(self) -> int:
-        """How many rows of the buffers hold anything."""
-        return max(self.slots, default=-1) + 1
+    def spare(self) -> int:
+        """The row that the next pair goes to. While there are unused rows, the first of them."""
+        return next(row for row in range(self.size + 1) if row not in self.slots)
 
     def allocate(self) -> None:
         if self._buffer is None:
-            shape = (2, self.size, self.numel)
+            shape = (self.size + 1, 2, self.numel)
             self._buffer = torch.zeros(shape, dtype=self.history_dtype, device=self.device)
 
     def clear(self) -> None:
         self.slots.clear()
+        self._settle("the history was cleared")
 
-    def rounded(self, s: Tensor, y: Tensor) -> Pair:
-        """The pair as the buffers will hold it, so that its products are those of what is stored."""
-        if self.history_dtype == self.dtype:
-            return Pair(s, y)
-        return Pair(s.to(self.history_dtype).to(self.dtype), y.to(self.history_dtype).to(self.dtype))
+    # ---- a new pair
+    def stage(self, s: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> Staged:
+        """Write a pair into the row to spare, each of its vectors the first minus the second of two, (d,) each."""
+        self.allocate()
+        for row, (end, start) in zip(self._buffer[self.spare], (s, y), strict=True):
+            if row.dtype == end.dtype:
+                torch.sub(end, start, out=row)
+            else:
+                row.copy_(end - start)
+        self.staged = Staged()
+        return self.staged
 
-    # ---- products with the stored rows
-    def times(self, v: Tensor) -> list[Tensor]:
-        """[S v, Y v], (rows,) each, on the device; empty where there is no pair."""
-        n = self.rows
-        if n == 0:
-            return [v.new_zeros(0), v.new_zeros(0)]
-        v = self._weighted(v)
-        if n == self.size:  # one pass over both
-            return list(_rows_times(self._buffer.view(2 * n, -1), v).split(n))
-        return [_rows_times(self.S[:n], v), _rows_times(self.Y[:n], v)]
+    def dots(self) -> Tensor:
+        """sᵀs, sᵀy, yᵀy of the staged pair, (3,), on the device."""
+        s, y = (row.to(self.dtype) for row in self._buffer[self.spare])
+        ws, wy = self._weighted(s), self._weighted(y)
+        return torch.stack([torch.dot(ws, s), torch.dot(ws, y), torch.dot(wy, y)])
 
-    def combine(self, direction: Direction, g: Tensor) -> Tensor:
-        """S c_s + Y c_y + c_g g, (d,)."""
-        n = self.rows
-        coefficients = torch.zeros(2, n, **HOST)
-        coefficients[:, self._order()] = torch.stack([direction.s, direction.y])
-        coefficients = coefficients.to(device=self.device, dtype=self.dtype)
-        total = g * direction.g
-        if n == self.size:
-            _add_rows(total, self._buffer.view(2 * n, -1), coefficients.view(-1))
-        else:
-            _add_rows(total, self.S[:n], coefficients[0])
-            _add_rows(total, self.Y[:n], coefficients[1])
-        return total
-
-    # ---- pairs
-    def products(self, pair: Pair) -> list[Tensor]:
-        """What `add` needs to know of a pair, still on the device: (sᵀs, sᵀy, yᵀy), S y, Y y [, S s, Y s]."""
-        return [self.dots(pair), *self.times(pair.y), *(self.times(pair.s) if self.damped else ())]
-
-    def dots(self, pair: Pair) -> Tensor:
-        """sᵀs, sᵀy, yᵀy, (3,)."""
-        s, y = self._weighted(pair.s), self._weighted(pair.y)
-        return torch.stack([torch.dot(s, pair.s), torch.dot(s, pair.y), torch.dot(y, pair.y)])
+    def of_staged(self, with_y: bool) -> dict[str, Tensor]:
+        """What `add` needs to know of the staged pair, on the device: "dots", "of_y" if asked for, "of_s" if pairs
+        are mended."""
+        s, y = self._buffer[self.spare]
+        wanted = {"dots": self.dots()}
+        if with_y:
+            wanted["of_y"] = self.times(y.to(self.dtype))
+        if self.damped:
+            wanted["of_s"] = self.times(s.to(self.dtype))
+        return wanted
 
     def judge(self, ss: float, sy: float, yy: float) -> Verdict:
         """Whether a pair has enough curvature, whatever the scales of f and x.
@@ -159,46 +169,46 @@ class History:
             return Verdict(False, "no positive curvature")
         return Verdict(True, "kept")
 
-    def add(self, pair: Pair, numbers: list[list[float]], sg: Tensor, yg: Tensor, with_g: list[float]) -> Verdict:
-        """Put a pair into the ring, if `judge` keeps it.
+    def add(self, dots: list[float], of_g: Products, of_y: Products, of_s: Products | None = None) -> Verdict:
+        """Take the staged pair into the memory, if `judge` keeps it.
 
         Args:
-            pair: as `rounded`.
-            numbers: `products(pair)`, read to the host.
-            sg, yg: (m,) float64, s_iᵀg and y_iᵀg by row; the new pair's entries are filled in.
-            with_g: sᵀg and yᵀg.
+            dots: `dots()`, read to the host.
+            of_g, of_y, of_s: products of the rows with the present gradient, with the pair's y, and, where pairs
+                are mended, with its s. Of a mended pair the entry in of_g.y is corrected.
         """
-        (ss, sy, yy), s_y, y_y, *damping = numbers
+        ss, sy, yy = dots
         verdict = self.judge(ss, sy, yy)
+        self._settle(verdict.reason)
         if not verdict.keep:
             return verdict
-        s, y = pair
-        s_with_g, y_with_g = with_g
+        row = self.spare
         if verdict.tau < 1.0:  # y ← τ y + (1 − τ) s/γ, and every product with it
             tau, rest = verdict.tau, (1.0 - verdict.tau) / self._gamma(ss, sy)
-            y = y.mul(tau).add_(s, alpha=rest)
-            s_y, y_y = (_mix(tau, a, rest, b) for a, b in zip((s_y, y_y), damping, strict=True))
+            s, y = self._buffer[row]
+            y.copy_(y.to(self.dtype).mul(tau).add_(s.to(self.dtype), alpha=rest))
+            of_y = Products(tau * of_y.s + rest * of_s.s, tau * of_y.y + rest * of_s.y)
             yy = tau * tau * yy + 2 * tau * rest * sy + rest * rest * ss
             sy = tau * sy + rest * ss
-            y_with_g = tau * y_with_g + rest * s_with_g
-        row = self._free_row()
-        n = len(s_y)
-        self.sy[:n, row] = torch.tensor(s_y, **HOST)
-        self.yy[:n, row] = torch.tensor(y_y, **HOST)
-        self.yy[row, :n] = self.yy[:n, row]
-        self.sy[row, row], self.yy[row, row] = sy, yy
-        sg[row], yg[row] = s_with_g, y_with_g
-        self.S[row].copy_(s)
-        self.Y[row].copy_(y)
+            of_g.y[row] = tau * of_g.y[row] + rest * of_g.s[row]
+        if len(self.slots) == self.size:  # the oldest goes
+            self._gram[:, :-1, :-1] = self._gram[:, 1:, 1:].clone()
+            del self.slots[0]
+        n = len(self.slots)
+        order = self._order()
+        self._gram[0, :n, n] = of_y.s[order]
+        self._gram[1, :n, n] = self._gram[1, n, :n] = of_y.y[order]
+        self._gram[0, n, n], self._gram[1, n, n] = sy, yy
         self.slots.append(row)
         return verdict
 
-    def append_unmeasured(self, s: Tensor, y: Tensor) -> None:
-        """Store a pair of the first phase; `measure` computes the products of all of them later."""
-        row = self._free_row()
-        self.S[row].copy_(s)
-        self.Y[row].copy_(y)
+    def keep_unmeasured(self) -> None:
+        """Take the staged pair, of the first phase, into the memory; `measure` computes all products later."""
+        row = self.spare
+        if len(self.slots) == self.size:
+            del self.slots[0]
         self.slots.append(row)
+        self._settle("collected")
 
     def measure(self, read=None) -> tuple[int, int]:
         """Compute all inner products anew and drop the pairs that `judge` does not keep.
@@ -210,40 +220,74 @@ class History:
         stored = len(self.slots)
         if stored == 0:
             return 0, 0
-        n = self.rows
-        columns = [torch.stack(self.times(row.to(self.dtype))) for row in self.Y[:n]]
-        lengths = torch.stack([torch.dot(self._weighted(r), r) for r in (row.to(self.dtype) for row in self.S[:n])])
+        pairs = [self._buffer[i].to(self.dtype) for i in self.slots]
+        lengths = torch.stack([torch.dot(self._weighted(s), s) for s, _ in pairs])
+        columns = torch.stack([self.times(y) for _, y in pairs])
         read = read or (lambda tensors: [t.reshape(-1).tolist() for t in tensors])
-        products, lengths = read([torch.stack(columns), lengths])
-        table = torch.tensor(products, **HOST).reshape(n, 2, n)
-        self.sy[:n, :n], self.yy[:n, :n] = table[:, 0].T, table[:, 1].T
+        lengths, columns = read([lengths, columns])
+        sy, yy = torch.tensor(columns, **HOST).view(stored, self.rows, 2)[:, self._order()].permute(2, 1, 0)
         damped, self.damped = self.damped, False  # mending needs the pairs one by one
-        self.slots = [i for i in self.slots if self.judge(lengths[i], float(self.sy[i, i]), float(self.yy[i, i])).keep]
+        good = [i for i in range(stored) if self.judge(lengths[i], float(sy[i, i]), float(yy[i, i])).keep]
         self.damped = damped
-        for row in set(range(n)) - set(self.slots):  # what was dropped may not be finite, and 0 · NaN is NaN
-            self.S[row].zero_()
-            self.Y[row].zero_()
-        return len(self.slots), stored
+        for i in set(range(stored)) - set(good):  # what was dropped may not be finite, and 0 · NaN is NaN
+            self._buffer[self.slots[i]].zero_()
+        self.slots = [self.slots[i] for i in good]
+        self._gram[:, : len(good), : len(good)] = torch.stack([sy, yy])[:, good][:, :, good]
+        return len(good), stored
 
-    def direction(self, sg: Tensor, yg: Tensor, gg: float) -> Direction:
+    # ---- products, and the direction
+    @property
+    def rows(self) -> int:
+        """How many rows of the buffer are in use, the staged pair's among them."""
+        used = [*self.slots, self.spare] if self.staged else self.slots
+        return max(used, default=-1) + 1
+
+    def times(self, v: Tensor) -> Tensor:
+        """s_iᵀv and y_iᵀv in turn, (2 · rows,) on the device."""
+        n = self.rows
+        return _rows_times(self._flat(0, n), self._weighted(v)) if n else v.new_zeros(0)
+
+    def products(self, numbers: list[float]) -> Products:
+        """What `times` gave, read to the host."""
+        table = torch.zeros(self.size + 1, 2, **HOST)
+        if numbers:
+            table.view(-1)[: len(numbers)] = torch.tensor(numbers, **HOST)
+        return Products(table[:, 0], table[:, 1])
+
+    def direction(self, of_g: Products, gg: float) -> Direction:
         """Coefficients of −Hg (see direction.py), from the products of g with the rows."""
         order = self._order()
-        sy, yy = self._gram[:, order[:, None], order]
-        return compact(sy, yy, sg[order], yg[order], gg)
+        return compact(self.sy, self.yy, of_g.s[order], of_g.y[order], gg)
+
+    def combine(self, direction: Direction, g: Tensor) -> Tensor:
+        """S c_s + Y c_y + c_g g, (d,). It lies in the row to spare, if that has its dtype, until the next pair comes."""
+        coefficients = torch.zeros(self.size + 1, 2, **HOST)
+        coefficients[self._order()] = torch.stack([direction.s, direction.y], 1)
+        c = coefficients.to(device=self.device, dtype=self.dtype).view(-1)
+        row, end = self.spare, max(self.slots) + 1  # the spare row holds what was left in it
+        parts = [(a, b) for a, b in ((0, min(row, end)), (row + 1, end)) if a < b]
+        narrow = self.history_dtype != self.dtype
+        out = torch.empty_like(g) if narrow else self._buffer[row, 0]
+        for number, (a, b) in enumerate(parts):
+            _add_rows(out, self._flat(a, b), c[2 * a : 2 * b], fresh=number == 0)
+        return out.add_(g, alpha=direction.g)
 
     # ---- checkpoints
     def state(self) -> dict[str, Tensor]:
-        """The small tensors: slots (m,) int64, −1 where unused; sy and yy (m, m) float64."""
+        """The small tensors: slots (m,) int64, −1 where unused; sy and yy (m, m) float64, by age."""
         slots = self.slots + [-1] * (self.size - len(self.slots))
-        return {"slots": torch.tensor(slots, device="cpu"), "sy": self.sy.clone(), "yy": self.yy.clone()}
+        sy, yy = self._gram.clone()
+        return {"slots": torch.tensor(slots, device="cpu"), "sy": sy, "yy": yy}
 
-    def load(self, state: dict[str, Tensor], S: Tensor | None, Y: Tensor | None) -> None:
-        """Take over small tensors and buffers, (m, d) each, by copying them.
+    def load(self, state: dict[str, Tensor], S: Tensor | None, Y: Tensor | None, staged: bool = False) -> None:
+        """Take over small tensors and rows, (m + 1, d) each, by copying them.
+
+        staged: whether the row to spare holds a pair that waits.
 
         Raises:
             ValueError: they are of another history_size or number of parameters; nothing is changed.
         """
-        square, rows = (self.size, self.size), (self.size, self.numel)
+        square, rows = (self.size, self.size), (self.size + 1, self.numel)
         for name, tensor, shape in (
             ("sy", state["sy"], square),
             ("yy", state["yy"], square),
@@ -256,13 +300,13 @@ class History:
                     "this optimizer's history_size and parameters give"
                 )
         slots = [int(i) for i in state["slots"].tolist() if i != -1]
-        if len(set(slots)) < len(slots) or any(not 0 <= i < self.size for i in slots) or (slots and S is None):
+        if len(set(slots)) < len(slots) or any(not 0 <= i <= self.size for i in slots) or (slots and S is None):
             raise ValueError(
-                f"state_dict: its history has the rows {slots}; allowed are different ones below {self.size}"
+                f"state_dict: its history has the rows {slots}; allowed are different ones up to {self.size}"
             )
         self.slots = slots
-        self.sy.copy_(state["sy"])
-        self.yy.copy_(state["yy"])
+        self._gram.copy_(torch.stack([state["sy"], state["yy"]]))
+        self.staged = Staged() if staged and S is not None else None
         self._buffer = None
         if S is not None:
             self.allocate()
@@ -270,44 +314,44 @@ class History:
             self.Y.copy_(Y)
 
     # ---- inside
+    def _settle(self, reason: str) -> None:
+        """The staged pair, if there is one, waits no longer."""
+        if self.staged:
+            self.staged.reason, self.staged = reason, None
+
     def _order(self) -> Tensor:
         """The rows in use from the oldest pair to the newest, as an index."""
-        return torch.tensor(self.slots, device="cpu")
+        return torch.tensor(self.slots, dtype=torch.int64, device="cpu")
+
+    def _flat(self, first: int, end: int) -> Tensor:
+        """The vectors of some rows below one another, (2 · rows, d): s, y, s, y, …"""
+        return self._buffer[first:end].view(2 * (end - first), self.numel)
 
     def _gamma(self, ss: float, sy: float) -> float:
         """The scale γ of H₀ = γI, before a pair with these products is added."""
         if not self.slots:
             return ss / abs(sy) if sy else 1.0
-        newest = self.slots[-1]
-        return float(self.sy[newest, newest] / self.yy[newest, newest])
-
-    def _free_row(self) -> int:
-        self.allocate()
-        if len(self.slots) == self.size:
-            return self.slots.pop(0)
-        return next(row for row in range(self.size) if row not in self.slots)
+        return float(self.sy[-1, -1] / self.yy[-1, -1])
 
     def _weighted(self, v: Tensor) -> Tensor:
         return v if self.weights is None else v * self.weights
 
 
-def _mix(a: float, x: list[float], b: float, y: list[float]) -> list[float]:
-    return [a * p + b * q for p, q in zip(x, y, strict=True)]
-
-
-def _rows_times(buffer: Tensor, v: Tensor) -> Tensor:
-    if buffer.dtype == v.dtype:
-        return torch.mv(buffer, v)
-    total = v.new_zeros(buffer.shape[0])
+def _rows_times(rows: Tensor, v: Tensor) -> Tensor:
+    if rows.dtype == v.dtype:
+        return torch.mv(rows, v)
+    total = v.new_zeros(rows.shape[0])
     for a in range(0, v.numel(), CHUNK):
-        total += torch.mv(buffer[:, a : a + CHUNK].to(v.dtype), v[a : a + CHUNK])
+        total += torch.mv(rows[:, a : a + CHUNK].to(v.dtype), v[a : a + CHUNK])
     return total
 
 
-def _add_rows(total: Tensor, buffer: Tensor, c: Tensor) -> None:
-    """total += bufferᵀ c."""
-    if buffer.dtype == total.dtype:
-        total.addmv_(buffer.T, c)
+def _add_rows(total: Tensor, rows: Tensor, c: Tensor, fresh: bool) -> None:
+    """total ← rowsᵀ c, added to what is there unless fresh."""
+    if rows.dtype == total.dtype:
+        torch.mv(rows.T, c, out=total) if fresh else total.addmv_(rows.T, c)
         return
+    if fresh:
+        total.zero_()
     for a in range(0, total.numel(), CHUNK):
-        total[a : a + CHUNK].addmv_(buffer[:, a : a + CHUNK].T.to(total.dtype), c)
+        total[a : a + CHUNK].addmv_(rows[:, a : a + CHUNK].T.to(total.dtype), c)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fuse_lib.optim.history import HOST, History, Pair
+from fuse_lib.optim.history import HOST, History, Products, Staged
 from fuse_lib.optim.line_search import Sample, better, search
 from fuse_lib.optim.vectors import Gradient, Vectors
 
@@ -33,7 +33,11 @@ class Point:
     """A point where the closure was evaluated.
 
     x: parameters, (d,). value: what the closure returned. loss: it as a float or a 0-d tensor.
-    gradient: there. f, loss_read, grad_norm: objective, loss and ‖g‖ on the host, once they were read.
+    gradient: there. f, loss_read, grad_norm, gg: objective, loss, ‖g‖ of the plain gradient and gᵀg in the
+        metric's variables on the host, once they were read.
+    y_norm_sq: ‖y‖² of the step that ended here, if a search found it.
+    look: how many points had been looked at when this one was, itself included; 0 if it was not.
+    pair: the staged pair that ends here, if it starts where the last look was.
     """
 
     x: Tensor
@@ -43,6 +47,10 @@ class Point:
     f: float = math.nan
     loss_read: float = math.nan
     grad_norm: float = math.nan
+    gg: float = math.nan
+    y_norm_sq: float = math.nan
+    look: int = 0
+    pair: Staged | None = None
 
     @property
     def finite(self) -> bool:
@@ -65,7 +73,6 @@ class SecondOrder:
     """The state of the second phase and its iteration.
 
     vectors: the parameters. history: the curvature memory. full_batch: the closure is one function.
-    pair: the last step's pair, not yet in the history.
     known: the last point where the full-batch function was evaluated. at_known: whether the parameters were
         left there; otherwise a first-order or blended step led away from it.
     failures: searches in a row that found no lower loss.
@@ -76,16 +83,14 @@ class SecondOrder:
     vectors: Vectors
     history: History
     full_batch: bool = False
-    pair: Pair | None = None
     known: Point | None = None
     at_known: bool = False
     failures: int = 0
     promise_checked: bool = False
-    _sg: Tensor = field(init=False, repr=False)
-    _yg: Tensor = field(init=False, repr=False)
-    _gg: float = field(init=False, default=math.nan, repr=False)
+    _of_g: Products | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
+    _looks: int = field(init=False, default=0, repr=False)
     _g1: float = field(init=False, default=math.nan, repr=False)
-    _gx: float = field(init=False, default=math.nan, repr=False)  # Σ|g_i x_i|, see _noise
+    _gx: float = field(init=False, default=math.nan, repr=False)  # see _noise
 
     # ---- the start of a step
     def start(self, evaluate: Evaluate, reuse: bool = True) -> Point:
@@ -100,7 +105,7 @@ class SecondOrder:
         known, self.known = self.last_known(), None
         reusable = reuse and known is not None and self.at_known
         doubted = self.failures > 0  # a search that found nothing lower may have had two functions to search
-        if reusable and not doubted and not self.look(known, self.vectors.position()):
+        if reusable and not doubted and self.look(known, if_here=True):
             self.known = known
             return known
         point = self.evaluate(evaluate, start=True)
@@ -152,62 +157,72 @@ class SecondOrder:
             )
         self.promise_checked = True
 
-    def look(self, point: Point, here: Tensor | None = None) -> bool:
-        """Read a point, and the last pair, to the host; put the pair into the history.
+    def look(self, point: Point, if_here: bool = False) -> bool:
+        """Read a point, and the last pair, to the host by one transfer; judge the pair.
 
-        here: the present parameters. Returns True, and changes nothing, where they are not point.x.
+        if_here: only if the parameters are still point.x, bit for bit. Returns whether they are; if not, nothing
+        has changed.
         """
-        g, history, pair = point.gradient.vector, self.history, self.pair
-        dot, needs_norm_1 = self.vectors.dot, not history
-        inner = [dot(g, g), point.gradient.norm_sq, dot(g.abs(), self.vectors.inward(point.x).abs()), *history.times(g)]
-        if here is not None:
-            inner.append((here != point.x).any())
-        if needs_norm_1:
-            inner.append(dot(g, g.sign()))
-        penalty = self.vectors.penalty()
-        if penalty is not None:
-            inner.append(penalty)
-        if pair is not None:
-            inner += [dot(pair.s, g), dot(pair.y, g), *history.products(pair)]
-        *read, (loss,) = self.vectors.read(inner, [point.loss])
-        numbers = iter(read)
-        ((gg,), (norm_sq,), (gx,), sg, yg) = (next(numbers) for _ in range(5))
-        if here is not None and next(numbers)[0]:
-            return True
-        self._g1 = next(numbers)[0] if needs_norm_1 else math.nan
-        penalty = 0.0 if penalty is None else next(numbers)[0]
-        self._gg, self._gx = self._in_range(gg, g, g), gx
-        norm_sq = self._gg if self.vectors.scale is None else norm_sq
-        point.f, point.loss_read = self.vectors.objective(loss, penalty), loss
-        if math.isnan(point.grad_norm):  # else it is known from the search that ended here
+        vectors, history, g = self.vectors, self.history, point.gradient.vector
+        chained = history.staged is not None and point.pair is history.staged
+        wanted = {"of_g": history.times(g), "gx": self._squares(point)}
+        if if_here:
+            wanted["moved"] = vectors.moved(point.x)
+        if math.isnan(point.gg):  # else both are known from the search that ended here
+            wanted |= {"gg": vectors.dot(g, g), "norm_sq": point.gradient.norm_sq}
+        if not history:
+            wanted["g1"] = vectors.dot(g, g.sign())
+        if (penalty := vectors.penalty()) is not None:
+            wanted["penalty"] = penalty
+        if history.staged:
+            wanted |= history.of_staged(with_y=not chained)
+        *lists, (loss,) = vectors.read([*wanted.values()], [point.loss])
+        read = dict(zip(wanted, lists, strict=True))
+        if if_here and read["moved"] != [0.0]:
+            return False
+        self._take(point, loss, {name: values[0] for name, values in read.items() if len(values) == 1})
+        before, self._of_g = self._of_g, history.products(read["of_g"])
+        if history.staged:
+            of_y = self._of_g.minus(before) if chained else history.products(read["of_y"])
+            history.add(read["dots"], self._of_g, of_y, history.products(read["of_s"]) if "of_s" in read else None)
+        self._looks += 1
+        point.look, point.pair = self._looks, None
+        return True
+
+    def _take(self, point: Point, loss: float, read: dict[str, float]) -> None:
+        """Keep what was read of a point."""
+        g = point.gradient.vector
+        if math.isnan(point.gg):
+            point.gg = self._in_range(read["gg"], lambda wide: self.vectors.dot(wide(g), wide(g)))
+            norm_sq = point.gg if self.vectors.scale is None else read["norm_sq"]
             point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
-        rows = torch.zeros(2, history.size, **HOST)
-        rows[:, : len(sg)] = torch.tensor([sg, yg], **HOST)
-        self._sg, self._yg = rows
-        if pair is not None:
-            (s_g,), (y_g,), *products = numbers
-            history.add(pair, products, self._sg, self._yg, [s_g, y_g])
-            self.pair = None
-        return False
+        point.f, point.loss_read = self.vectors.objective(loss, read.get("penalty", 0.0)), loss
+        self._g1 = read.get("g1", math.nan)
+        self._gx = math.sqrt(max(self._in_range(read["gx"], lambda wide: self._squares(point, wide)), 0.0))
+
+    def _squares(self, point: Point, wide: Callable[[Tensor], Tensor] = lambda v: v) -> Tensor:
+        """Σ (g_i x_i)², 0-d, for `_noise`."""
+        gx = wide(point.gradient.vector) * wide(self.vectors.inward(point.x))
+        return self.vectors.dot(gx, gx)
 
     # ---- one iteration
     def direction(self, point: Point) -> tuple[Tensor, float]:
         """p = −Hg at a point that was looked at, and its slope gᵀp. −g where the history is of no use."""
         if self.history:
-            found = self.history.direction(self._sg, self._yg, self._gg)
+            found = self.history.direction(self._of_g, point.gg)
             if math.isfinite(found.slope) and found.slope < 0:
                 return self.history.combine(found, point.gradient.vector), found.slope
             self.history.clear()
-        return -point.gradient.vector, -self._gg
+        return -point.gradient.vector, -point.gg
 
     def line_search(self, start: Point, evaluate: Evaluate, max_evals: int, first_trial: float = 1.0) -> Search:
         """Search along −Hg and leave the parameters at the best finite point that was seen.
 
         Whatever ends the search early (an exception of the closure, Ctrl-C) puts them back to the start.
         """
-        if not (start.finite and math.isfinite(self._gg)):
+        if not (start.finite and math.isfinite(start.gg)):
             return Search(start, start, 0.0, "non_finite")
-        if self._gg == 0.0:
+        if start.gg == 0.0:
             return Search(start, start, 0.0, "converged" if self.vectors.any_active() else "no_gradient")
         if first_trial == 0.0:
             return Search(start, start, 0.0, "lr_zero")
@@ -217,25 +232,16 @@ class SecondOrder:
         p = self.vectors.masked(p)
         first = first_trial if self.history else first_trial * min(1.0, 1.0 / self._norm_1(start))
         outward = self.vectors.outward(p)
-        best = last = start
-        best_sample = Sample(0.0, start.f, slope)
+        best, best_sample, last_t = start, Sample(0.0, start.f, slope), 0.0
 
         def phi(t: float) -> Sample:
-            nonlocal best, last, best_sample
+            nonlocal best, best_sample, last_t
             self.vectors.move(start.x, t, outward)
-            value, loss = evaluate()
-            gradient = self.vectors.gradient()
-            penalty = self.vectors.penalty()
-            inner = [self.vectors.dot(gradient.vector, p), gradient.norm_sq, *([] if penalty is None else [penalty])]
-            (dslope,), (norm_sq,), *penalty, (f,) = self.vectors.read(inner, [loss])
-            penalty = penalty[0][0] if penalty else 0.0
-            dslope = self._in_range(dslope, gradient.vector, p)
-            norm_sq = self._in_range(norm_sq, gradient.vector, gradient.vector)
-            sample = Sample(t, self.vectors.objective(f, penalty), dslope if math.isfinite(norm_sq) else math.nan)
-            grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
-            last = Point(start.x, value, loss, gradient, sample.f, f, grad_norm)
+            last_t = t
+            point, dslope = self._trial(start, p, *evaluate())
+            sample = Sample(t, point.f, dslope)
             if better(sample, best_sample):
-                best, best_sample = last, sample
+                best, best_sample = point, sample
             return sample
 
         noise = self._noise(start)
@@ -248,7 +254,7 @@ class SecondOrder:
             self.vectors.restore(start.x)
             return Search(start, start, 0.0, self._failed(-slope, first, noise, result.evals, max_evals))
         self.failures = 0
-        if best is not last:
+        if result.best.t != last_t:
             self.vectors.move(start.x, result.best.t, outward)
         best.x = self.vectors.position()
         # One step that gains nothing may be a bad step; if nothing was to be expected of it either, this is the end.
@@ -256,10 +262,29 @@ class SecondOrder:
         converged = gained_nothing and -slope * first <= 4.0 * noise
         return Search(start, best, result.best.t, "converged" if converged else None)
 
+    def _trial(self, start: Point, p: Tensor, value: object, loss: Tensor | float) -> tuple[Point, float]:
+        """A trial point of a search along p from `start`, read to the host, and the slope there. Its x is not set."""
+        vectors = self.vectors
+        gradient = vectors.gradient()
+        g, g0 = gradient.vector, start.gradient.vector
+        wanted = {"slope": vectors.dot(g, p), "norm_sq": gradient.norm_sq, "turn": vectors.dot(g, g0)}
+        if vectors.scale is not None:
+            wanted["gg"] = vectors.dot(g, g)
+        if (penalty := vectors.penalty()) is not None:
+            wanted["penalty"] = penalty
+        *lists, (loss_read,) = vectors.read([*wanted.values()], [loss])
+        read = {name: value for name, (value,) in zip(wanted, lists, strict=True)}
+        slope = self._in_range(read["slope"], lambda wide: vectors.dot(wide(g), wide(p)))
+        norm_sq = self._in_range(read["norm_sq"], lambda wide: vectors.dot(wide(g), wide(g)))
+        f = vectors.objective(loss_read, read.get("penalty", 0.0))
+        grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
+        point = Point(start.x, value, loss, gradient, f, loss_read, grad_norm, read.get("gg", norm_sq))
+        point.y_norm_sq = point.gg - 2.0 * read["turn"] + start.gg
+        return point, slope if math.isfinite(norm_sq) else math.nan
+
     def _failed(self, decrease: float, first: float, noise: float, evals: int, max_evals: int) -> str:
         """The stop reason of a search that found nothing lower."""
         self.history.clear()
-        self.pair = None
         self.failures += 1
         if decrease * first <= 100.0 * noise:
             return "converged"  # what could be gained is less than what the loss can show
@@ -274,21 +299,35 @@ class SecondOrder:
             self._g1 = self.vectors.read([self.vectors.dot(g, g.sign())])[0][0]
         return self._g1
 
-    def _in_range(self, product: float, a: Tensor, b: Tensor) -> float:
-        """An inner product as it is, or anew in float64 where float32 may have over- or underflowed."""
-        if 1e-30 < abs(product) < math.inf or a.dtype == self.vectors.wide:
+    def _in_range(self, product: float, anew: Callable[[Callable], Tensor]) -> float:
+        """An inner product as it is, or anew in float64 where float32 may have over- or underflowed.
+
+        anew: computes it from vectors that were widened by its argument.
+        """
+        wide = self.vectors.wide
+        if 1e-30 < abs(product) < math.inf or self.vectors.dtype == wide:
             return product
-        return self.vectors.read([self.vectors.dot(a.to(self.vectors.wide), b.to(self.vectors.wide))])[0][0]
+        return self.vectors.read([anew(lambda v: v.to(wide))])[0][0]
 
     # ---- after a step
-    def difference(self, start: Point, end: Point) -> Pair:
-        """(s, y) between two evaluated points of one function, in the metric's variables."""
-        s = self.vectors.inward(end.x - start.x)
-        return self.history.rounded(s, end.gradient.vector - start.gradient.vector)
+    def stage(self, start: Point, end: Point) -> Staged:
+        """Write (s, y) between two evaluated points of one function, in the metric's variables, into the history."""
+        s = (end.x, start.x)
+        if self.vectors.scale is not None:
+            difference = self.vectors.inward(end.x - start.x)
+            s = (difference, torch.zeros_like(difference))
+        return self.history.stage(s, (end.gradient.vector, start.gradient.vector))
 
     def remember(self, start: Point, end: Point) -> None:
-        """Take (s, y) between two points as the pair to come."""
-        self.pair = self.difference(start, end)
+        """Take (s, y) between two points as the pair to come.
+
+        If the products with the gradient at the start are known, those with y will be a difference. That is not as
+        accurate where y is short against the gradient.
+        """
+        staged = self.stage(start, end)
+        close = (0.03 if self.vectors.dtype == torch.float32 else 3e-6) ** 2
+        if start.look == self._looks > 0 and end.y_norm_sq >= close * end.gg:
+            end.pair = staged
 
     def rescale(self, scale: Tensor | None) -> None:
         """Go over to the variables z = x / scale, (d,), with what was collected in plain ones."""
@@ -307,12 +346,12 @@ class SecondOrder:
         """What becomes of the pair to come: a function that reads it from the device when it is called, or, where
         other processes would have to read along, the answer. None without a pair.
         """
-        pair = self.pair
-        if pair is None:
+        history, staged = self.history, self.history.staged
+        if staged is None:
             return None
 
         def say() -> str:
-            return self.history.judge(*self.vectors.read([self.history.dots(pair)])[0]).reason
+            return staged.reason or history.judge(*self.vectors.read([history.dots()])[0]).reason
 
         return say if self.vectors.processes.alone else say()
 
@@ -323,7 +362,7 @@ class SecondOrder:
     def _noise(self, start: Point) -> float:
         """How far the computed loss may be off: the rounding of f itself, and that of x seen through the gradient.
 
-        The latter, ε Σ|g_i x_i|, is what remains where the minimum is 0.
+        The latter, ε sqrt(Σ (g_i x_i)²) if the x_i are rounded independently, is what remains where the minimum is 0.
         """
         return self._eps(start.loss) * max(abs(start.f), self._gx if math.isfinite(self._gx) else 0.0)
 
@@ -335,20 +374,24 @@ class SecondOrder:
     # ---- checkpoints
     def in_use(self) -> bool:
         """Whether there is anything to save."""
-        return self.history.S is not None or self.pair is not None or self.known is not None
+        return self.history.S is not None or self.known is not None
 
     def state(self) -> tuple[dict[str, object], dict[str, Tensor]]:
         """(numbers and small tensors, vectors by name). The names depend on the settings only."""
-        known, pair = self.known, self.pair
+        history, known = self.history, self.known
+        chained = history.staged is not None and known is not None and known.pair is history.staged
+        of_g = self._of_g or history.products([])
         numbers = {
-            **self.history.state(),
+            **history.state(),
             "failures": self.failures,
             "promise_checked": self.promise_checked,
-            "has_pair": pair is not None,
+            "has_pair": history.staged is not None,
+            "chained": chained,
+            "of_g": torch.stack(of_g),
         }
-        vectors = dict(zip("sy", pair or (self._nothing(), self._nothing()), strict=True))
-        if self.history.S is not None:
-            vectors |= {"S": self.history.S, "Y": self.history.Y}
+        vectors = {}
+        if history.S is not None:
+            vectors |= {"S": history.S, "Y": history.Y}
         if self.vectors.scale is not None:
             vectors["scale"] = self.vectors.scale
         if self.full_batch:
@@ -357,6 +400,7 @@ class SecondOrder:
             numbers |= {"has_known": known is not None, "at_known": self.at_known, "loss_is_tensor": as_tensor}
             numbers["loss"] = loss if as_tensor else torch.tensor(loss, **HOST)
             numbers["grad_norm"] = math.nan if known is None else known.grad_norm
+            numbers["gg"] = math.nan if known is None else known.gg
             vectors["x"] = self._nothing() if known is None else known.x
             vectors["g"] = self._nothing() if known is None else known.gradient.vector
         return numbers, vectors
@@ -367,15 +411,21 @@ class SecondOrder:
 
     def load(self, numbers: dict, vectors: dict[str, Tensor]) -> None:
         """Take over a state, by copying. ValueError where it does not fit; then nothing is changed."""
-        self.history.load(numbers, vectors.get("S"), vectors.get("Y"))
+        of_g = numbers["of_g"]
+        if tuple(of_g.shape) != (2, self.history.size + 1):
+            raise ValueError(f"state_dict: its of_g has shape {tuple(of_g.shape)}; allowed is (2, history_size + 1)")
+        self.history.load(numbers, vectors.get("S"), vectors.get("Y"), bool(int(numbers["has_pair"])))
         like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
         own = {name: v.to(**like, copy=True) for name, v in vectors.items() if name not in ("S", "Y")}
         self.failures = int(numbers["failures"])
         self.promise_checked = bool(int(numbers["promise_checked"]))
-        self.pair = Pair(own["s"], own["y"]) if int(numbers["has_pair"]) else None
         self.vectors.scale = own.get("scale")
         self.known, self.at_known = None, bool(int(numbers.get("at_known", 0)))
+        self._of_g = Products(*of_g.to(**HOST, copy=True))
+        self._looks = 0
         if self.full_batch and int(numbers.get("has_known", 0)):
             loss = numbers["loss"].clone() if numbers["loss_is_tensor"] else float(numbers["loss"])
             gradient = Gradient(own["g"], self.vectors.dot(own["g"], own["g"]))
-            self.known = Point(own["x"], loss, loss, gradient, grad_norm=float(numbers["grad_norm"]))
+            norms = {name: float(numbers[name]) for name in ("grad_norm", "gg")}
+            self.known = Point(own["x"], loss, loss, gradient, **norms)
+            self.known.pair = self.history.staged if int(numbers["chained"]) else None

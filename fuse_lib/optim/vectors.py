@@ -77,6 +77,8 @@ class Vectors:
         shares = self.processes.shares
         self.weights = None if all(share == 1.0 for share in shares) else self.spread(shares)
         self._signature = [(p.dtype, p.device, p.numel()) for p in self.params]
+        # Whether a parameter's memory is a piece of a flat vector as it is: nothing to cast, view or cut.
+        self._simple = self.processes.mesh is None and all(p.dtype == self.dtype for p in self.params)
         self._active = [True] * len(self.params)
         self._function = self._function_now()
 
@@ -111,7 +113,8 @@ class Vectors:
         if start:
             self._active = [p.requires_grad and p.grad is not None for p in self.params]
         g = self._plain_gradient()
-        return Gradient(g if self.scale is None else g * self.scale, self.dot(g, g))
+        norm_sq = self.dot(g, g)
+        return Gradient(g if self.scale is None else g.mul_(self.scale), norm_sq)
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """aᵀb (this process's share of it), 0-d on the device."""
@@ -176,7 +179,21 @@ class Vectors:
 
     def move(self, origin: Tensor, t: float, direction: Tensor) -> None:
         """Parameters ← origin + t · direction, (d,) each, in plain variables. Inactive ones stay."""
-        self.place(torch.add(origin, direction, alpha=t))
+        if self._simple and all(self._active):  # without a vector in between
+            targets = [p.detach() for p in self.params]
+            torch._foreach_copy_(targets, self.split(origin))
+            torch._foreach_add_(targets, self.split(direction), alpha=t)
+        else:
+            self.place(torch.add(origin, direction, alpha=t))
+
+    def moved(self, x: Tensor) -> Tensor:
+        """The largest absolute difference of the parameters from x (this process's share of it), 0-d; 0 only
+        where they are the same."""
+        difference = self.position().sub_(x)
+        if self.numel == 0:
+            return difference.sum()
+        low, high = torch.aminmax(difference)
+        return torch.maximum(-low, high)
 
     def place(self, x: Tensor) -> None:
         """Parameters ← x, but those that are inactive in this step stay."""
@@ -194,20 +211,24 @@ class Vectors:
         passes through. The one place where several processes add up the former and average the latter.
         """
         if self.processes.alone:
-            items = [*inner, *values]
-            tensors = [t for t in items if isinstance(t, Tensor)]
+            tensors = [t for t in (*inner, *values) if isinstance(t, Tensor)]
+            numbers = self._packed(tensors).tolist() if tensors else []
         else:
-            items = [*inner, *(v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values)]
-            tensors = [self.processes.combine(*(self._packed(some) for some in (inner, items[len(inner) :])))]
-        numbers = iter(self._packed(tensors).tolist() if tensors else [])
-        return [[next(numbers) for _ in range(t.numel())] if isinstance(t, Tensor) else [float(t)] for t in items]
+            values = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values]
+            numbers = self.processes.combine(self._packed(inner), self._packed(values)).tolist()
+        lists, at = [], 0
+        for item in (*inner, *values):
+            n = item.numel() if isinstance(item, Tensor) else 0
+            lists.append(numbers[at : at + n] if isinstance(item, Tensor) else [float(item)])
+            at += n
+        return lists
 
     def _packed(self, tensors: Sequence[Tensor]) -> Tensor:
         """Small tensors in one vector, of the widest of their dtypes."""
         if not tensors:
             return torch.zeros(0, dtype=self.wide, device=self.device)
         here = [t if t.device == self.device else t.to(self.device) for t in tensors]
-        return torch.cat([t.detach().reshape(-1) for t in here])
+        return torch.cat([t.reshape(-1) for t in here])
 
     # ---- what a first-order step needs
     def grads(self) -> list[Tensor | None]:

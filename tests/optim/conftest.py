@@ -9,38 +9,44 @@ import pytest
 import torch
 from torch import Tensor
 
-from fuse_lib.optim.history import History, Verdict
+from fuse_lib.optim.history import History, Products, Verdict
 
 
 @dataclass
 class Memory:
     """A History, driven as one L-BFGS iteration drives it: all products are taken first, then the pair is added.
 
-    sg, yg, gg: products of the last gradient with the stored rows and with itself.
+    of_g, gg: products of the last gradient with the stored rows and with itself.
     """
 
     history: History
-    sg: Tensor = field(init=False)
-    yg: Tensor = field(init=False)
+    of_g: Products = field(init=False)
     gg: float = field(init=False)
 
     def look(self, g: Tensor, s: Tensor | None = None, y: Tensor | None = None) -> Verdict | None:
         """Fold in a pair, (d,) each, at a new gradient, (d,)."""
         h = self.history
-        self.sg, self.yg = torch.zeros(2, h.size, dtype=torch.float64)
-        s_times_g, y_times_g = h.times(g)
-        self.sg[: len(s_times_g)], self.yg[: len(y_times_g)] = s_times_g, y_times_g
+        if s is not None and y is not None:
+            h.stage((s, torch.zeros_like(s)), (y, torch.zeros_like(y)))
+        self.of_g = h.products(h.times(g).tolist())
         self.gg = float(g.dot(g))
-        if s is None or y is None:
+        if not h.staged:
             return None
-        pair = h.rounded(s, y)
-        numbers = [product.tolist() for product in h.products(pair)]
-        return h.add(pair, numbers, self.sg, self.yg, [float(pair.s.dot(g)), float(pair.y.dot(g))])
+        staged = {name: numbers.tolist() for name, numbers in h.of_staged(with_y=True).items()}
+        return h.add(
+            staged["dots"], self.of_g, h.products(staged["of_y"]),
+            h.products(staged["of_s"]) if h.damped else None,
+        )  # fmt: skip
+
+    def collect(self, s: Tensor, y: Tensor) -> None:
+        """A pair of the first phase."""
+        self.history.stage((s, torch.zeros_like(s)), (y, torch.zeros_like(y)))
+        self.history.keep_unmeasured()
 
     def direction(self, g: Tensor) -> tuple[Tensor, float]:
         """−Hg, (d,), and its slope, at the gradient that was looked at."""
-        found = self.history.direction(self.sg, self.yg, self.gg)
-        return self.history.combine(found, g), found.slope
+        found = self.history.direction(self.of_g, self.gg)
+        return self.history.combine(found, g).clone(), found.slope
 
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
         """The stored pairs, oldest first."""
