@@ -48,12 +48,12 @@ def compact(sy: Tensor, yy: Tensor, sg: Tensor, yg: Tensor, gg: float) -> Direct
     >>> compact(0.5 * one, one, -0.5 * one[0], -one[0], 1.0).slope  # −g²/f'' = −1/2
     -0.5
     """
-    gamma = sy[-1, -1] / yy[-1, -1]
+    gamma = float(sy[-1, -1]) / float(yy[-1, -1])
     u = _solve(sy, sg, transposed=False)  # R⁻¹ Sᵀg
-    c_s = _solve(sy, sy.diagonal() * u + gamma * (yy @ u - yg), transposed=True)
-    c_y = -gamma * u
-    slope = -(gamma * gg + c_s @ sg + c_y @ yg)
-    return Direction(-c_s, -c_y, -float(gamma), float(slope))
+    inner = torch.addmv(yg, yy, u, beta=-gamma, alpha=gamma)  # γ (YᵀY u − Yᵀg)
+    c_s = _solve(sy, inner.addcmul_(sy.diagonal(), u), transposed=True)
+    slope = -(gamma * gg + float(torch.dot(c_s, sg)) - gamma * float(torch.dot(u, yg)))
+    return Direction(-c_s, gamma * u, -gamma, slope)
 
 
 def _solve(upper: Tensor, b: Tensor, transposed: bool) -> Tensor:

@@ -42,16 +42,6 @@ class Staged:
     reason: str | None = None
 
 
-class Products(NamedTuple):
-    """Inner products of the buffer's rows with a vector: s_iᵀv and y_iᵀv, (m + 1,) float64 each, on the host."""
-
-    s: Tensor
-    y: Tensor
-
-    def minus(self, other: Products) -> Products:
-        return Products(self.s - other.s, self.y - other.y)
-
-
 class History:
     """A ring of at most `size` pairs.
 
@@ -67,7 +57,8 @@ class History:
 
     Attributes:
         slots: rows of the pairs in the memory, from the oldest to the newest.
-        staged: the pair in the row to spare, while it waits for its judgement; else None.
+        spare: the row that the next pair goes to: the one to spare, or the first unused one.
+        staged: the pair in that row, while it waits for its judgement; else None.
     """
 
     def __init__(self, size, numel, dtype, device, history_dtype=None, damped=False, weights=None) -> None:
@@ -76,9 +67,11 @@ class History:
         self.damped = damped
         self.weights = weights
         self._buffer: Tensor | None = None  # (m + 1, 2, d), s beside y; allocated with the first pair
-        self.slots: list[int] = []
         self.staged: Staged | None = None
-        self._gram = torch.zeros(2, size, size, **HOST)  # sᵀy and yᵀy by age
+        self._set_slots([])
+        # s_iᵀy_j and y_iᵀy_j by age, in a window that slides along the diagonal as pairs come and go.
+        self._gram = torch.zeros(2 * size, 2 * size, 2, **HOST)
+        self._first = 0
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -96,19 +89,12 @@ class History:
     @property
     def sy(self) -> Tensor:
         """(n, n) float64: s_iᵀy_j, pairs from oldest to newest, where i ≤ j; the rest is not kept up."""
-        n = len(self.slots)
-        return self._gram[0, :n, :n]
+        return self._window()[:, :, 0]
 
     @property
     def yy(self) -> Tensor:
         """(n, n) float64: y_iᵀy_j, pairs from oldest to newest."""
-        n = len(self.slots)
-        return self._gram[1, :n, :n]
-
-    @property
-    def spare(self) -> int:
-        """The row that the next pair goes to. While there are unused rows, the first of them."""
-        return next(row for row in range(self.size + 1) if row not in self.slots)
+        return self._window()[:, :, 1]
 
     def allocate(self) -> None:
         if self._buffer is None:
@@ -116,14 +102,14 @@ class History:
             self._buffer = torch.zeros(shape, dtype=self.history_dtype, device=self.device)
 
     def clear(self) -> None:
-        self.slots.clear()
+        self._set_slots([])
         self._settle("the history was cleared")
 
     # ---- a new pair
     def stage(self, s: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> Staged:
         """Write a pair into the row to spare, each of its vectors the first minus the second of two, (d,) each."""
         self.allocate()
-        for row, (end, start) in zip(self._buffer[self.spare], (s, y), strict=True):
+        for row, (end, start) in zip(self._buffer[self.spare].unbind(), (s, y), strict=True):
             if row.dtype == end.dtype:
                 torch.sub(end, start, out=row)
             else:
@@ -131,17 +117,17 @@ class History:
         self.staged = Staged()
         return self.staged
 
-    def dots(self) -> Tensor:
-        """sᵀs, sᵀy, yᵀy of the staged pair, (3,), on the device."""
-        s, y = (row.to(self.dtype) for row in self._buffer[self.spare])
+    def dots(self) -> list[Tensor]:
+        """sᵀs, sᵀy and yᵀy of the staged pair, 0-d each, on the device."""
+        s, y = (v.to(self.dtype) for v in self._buffer[self.spare].unbind())
         ws, wy = self._weighted(s), self._weighted(y)
-        return torch.stack([torch.dot(ws, s), torch.dot(ws, y), torch.dot(wy, y)])
+        return [torch.dot(ws, s), torch.dot(ws, y), torch.dot(wy, y)]
 
     def of_staged(self, with_y: bool) -> dict[str, Tensor]:
-        """What `add` needs to know of the staged pair, on the device: "dots", "of_y" if asked for, "of_s" if pairs
-        are mended."""
-        s, y = self._buffer[self.spare]
-        wanted = {"dots": self.dots()}
+        """What `add` needs to know of the staged pair, on the device: its `dots`, "of_y" if asked for, and
+        "of_s" if pairs are mended."""
+        s, y = self._buffer[self.spare].unbind()
+        wanted = dict(zip(("ss", "sy", "yy"), self.dots(), strict=True))
         if with_y:
             wanted["of_y"] = self.times(y.to(self.dtype))
         if self.damped:
@@ -169,13 +155,13 @@ class History:
             return Verdict(False, "no positive curvature")
         return Verdict(True, "kept")
 
-    def add(self, dots: list[float], of_g: Products, of_y: Products, of_s: Products | None = None) -> Verdict:
+    def add(self, dots: list[float], of_g: Tensor, of_y: Tensor, of_s: Tensor | None = None) -> Verdict:
         """Take the staged pair into the memory, if `judge` keeps it.
 
         Args:
             dots: `dots()`, read to the host.
-            of_g, of_y, of_s: products of the rows with the present gradient, with the pair's y, and, where pairs
-                are mended, with its s. Of a mended pair the entry in of_g.y is corrected.
+            of_g, of_y, of_s: `products` of the rows with the present gradient, with the pair's y, and, where pairs
+                are mended, with its s. Of a mended pair the entry in of_g is corrected.
         """
         ss, sy, yy = dots
         verdict = self.judge(ss, sy, yy)
@@ -185,29 +171,34 @@ class History:
         row = self.spare
         if verdict.tau < 1.0:  # y ← τ y + (1 − τ) s/γ, and every product with it
             tau, rest = verdict.tau, (1.0 - verdict.tau) / self._gamma(ss, sy)
-            s, y = self._buffer[row]
+            s, y = self._buffer[row].unbind()
             y.copy_(y.to(self.dtype).mul(tau).add_(s.to(self.dtype), alpha=rest))
-            of_y = Products(tau * of_y.s + rest * of_s.s, tau * of_y.y + rest * of_s.y)
+            of_y = tau * of_y + rest * of_s[: len(of_y)]
             yy = tau * tau * yy + 2 * tau * rest * sy + rest * rest * ss
             sy = tau * sy + rest * ss
-            of_g.y[row] = tau * of_g.y[row] + rest * of_g.s[row]
-        if len(self.slots) == self.size:  # the oldest goes
-            self._gram[:, :-1, :-1] = self._gram[:, 1:, 1:].clone()
-            del self.slots[0]
-        n = len(self.slots)
-        order = self._order()
-        self._gram[0, :n, n] = of_y.s[order]
-        self._gram[1, :n, n] = self._gram[1, n, :n] = of_y.y[order]
-        self._gram[0, n, n], self._gram[1, n, n] = sy, yy
-        self.slots.append(row)
+            of_g[row, 1] = tau * of_g[row, 1] + rest * of_g[row, 0]
+        full = int(len(self.slots) == self.size)  # the oldest goes
+        column = of_y.index_select(0, self._order[full:])
+        self._set_gram(self._window()[full:, full:], column, torch.tensor([sy, yy], **HOST), self._first + full)
+        self._set_slots([*self.slots[full:], row])
         return verdict
+
+    def _set_gram(self, old: Tensor, column: Tensor, corner: Tensor, first: int) -> None:
+        """The products of the older pairs, (n, n, 2), of these with the new one, (n, 2), and its own, (2,)."""
+        n = len(old)
+        if first + n == len(self._gram):  # the end of the diagonal: back to its beginning
+            self._gram[:n, :n] = old.clone()
+            first = 0
+        end = first + n
+        self._gram[first:end, end] = column
+        self._gram[end, first:end, 1] = column[:, 1]
+        self._gram[end, end] = corner
+        self._first = first
 
     def keep_unmeasured(self) -> None:
         """Take the staged pair, of the first phase, into the memory; `measure` computes all products later."""
-        row = self.spare
-        if len(self.slots) == self.size:
-            del self.slots[0]
-        self.slots.append(row)
+        row, full = self.spare, len(self.slots) == self.size
+        self._set_slots([*self.slots[full:], row])
         self._settle("collected")
 
     def measure(self, read=None) -> tuple[int, int]:
@@ -220,19 +211,21 @@ class History:
         stored = len(self.slots)
         if stored == 0:
             return 0, 0
-        pairs = [self._buffer[i].to(self.dtype) for i in self.slots]
+        pairs = [[v.to(self.dtype) for v in self._buffer[i].unbind()] for i in self.slots]
         lengths = torch.stack([torch.dot(self._weighted(s), s) for s, _ in pairs])
         columns = torch.stack([self.times(y) for _, y in pairs])
         read = read or (lambda tensors: [t.reshape(-1).tolist() for t in tensors])
         lengths, columns = read([lengths, columns])
-        sy, yy = torch.tensor(columns, **HOST).view(stored, self.rows, 2)[:, self._order()].permute(2, 1, 0)
+        gram = torch.tensor(columns, **HOST).view(stored, self.rows, 2)[:, self._order].transpose(0, 1)
+        sy, yy = gram.unbind(2)
         damped, self.damped = self.damped, False  # mending needs the pairs one by one
         good = [i for i in range(stored) if self.judge(lengths[i], float(sy[i, i]), float(yy[i, i])).keep]
         self.damped = damped
         for i in set(range(stored)) - set(good):  # what was dropped may not be finite, and 0 · NaN is NaN
             self._buffer[self.slots[i]].zero_()
-        self.slots = [self.slots[i] for i in good]
-        self._gram[:, : len(good), : len(good)] = torch.stack([sy, yy])[:, good][:, :, good]
+        self._set_slots([self.slots[i] for i in good])
+        self._first = 0
+        self._gram[: len(good), : len(good)] = gram[good][:, good]
         return len(good), stored
 
     # ---- products, and the direction
@@ -247,27 +240,25 @@ class History:
         n = self.rows
         return _rows_times(self._flat(0, n), self._weighted(v)) if n else v.new_zeros(0)
 
-    def products(self, numbers: list[float]) -> Products:
-        """What `times` gave, read to the host."""
-        table = torch.zeros(self.size + 1, 2, **HOST)
-        if numbers:
-            table.view(-1)[: len(numbers)] = torch.tensor(numbers, **HOST)
-        return Products(table[:, 0], table[:, 1])
+    @staticmethod
+    def products(numbers: list[float]) -> Tensor:
+        """What `times` gave, read to the host: s_iᵀv and y_iᵀv by row, (rows, 2) float64."""
+        return torch.tensor(numbers, **HOST).view(-1, 2)
 
-    def direction(self, of_g: Products, gg: float) -> Direction:
+    def direction(self, of_g: Tensor, gg: float) -> Direction:
         """Coefficients of −Hg (see direction.py), from the products of g with the rows."""
-        order = self._order()
-        return compact(self.sy, self.yy, of_g.s[order], of_g.y[order], gg)
+        sg, yg = of_g.index_select(0, self._order).unbind(1)
+        sy, yy = self._window().unbind(2)
+        return compact(sy, yy, sg, yg, gg)
 
     def combine(self, direction: Direction, g: Tensor) -> Tensor:
         """S c_s + Y c_y + c_g g, (d,). It lies in the row to spare, if that has its dtype, until the next pair comes."""
-        coefficients = torch.zeros(self.size + 1, 2, **HOST)
-        coefficients[self._order()] = torch.stack([direction.s, direction.y], 1)
-        c = coefficients.to(device=self.device, dtype=self.dtype).view(-1)
-        row, end = self.spare, max(self.slots) + 1  # the spare row holds what was left in it
-        parts = [(a, b) for a, b in ((0, min(row, end)), (row + 1, end)) if a < b]
-        narrow = self.history_dtype != self.dtype
-        out = torch.empty_like(g) if narrow else self._buffer[row, 0]
+        row, end = self.spare, max(self.slots) + 1
+        c = torch.zeros(end, 2, **HOST)
+        c[self._order] = torch.stack([direction.s, direction.y], 1)
+        c = c.to(device=self.device, dtype=self.dtype).view(-1)
+        parts = [(a, b) for a, b in ((0, min(row, end)), (row + 1, end)) if a < b]  # not the row to spare: who knows
+        out = self._buffer[row, 0] if self.history_dtype == self.dtype else torch.empty_like(g)  # what lies there
         for number, (a, b) in enumerate(parts):
             _add_rows(out, self._flat(a, b), c[2 * a : 2 * b], fresh=number == 0)
         return out.add_(g, alpha=direction.g)
@@ -276,7 +267,9 @@ class History:
     def state(self) -> dict[str, Tensor]:
         """The small tensors: slots (m,) int64, −1 where unused; sy and yy (m, m) float64, by age."""
         slots = self.slots + [-1] * (self.size - len(self.slots))
-        sy, yy = self._gram.clone()
+        n = len(self.slots)
+        sy, yy = torch.zeros(2, self.size, self.size, **HOST).unbind()
+        sy[:n, :n], yy[:n, :n] = self.sy, self.yy
         return {"slots": torch.tensor(slots, device="cpu"), "sy": sy, "yy": yy}
 
     def load(self, state: dict[str, Tensor], S: Tensor | None, Y: Tensor | None, staged: bool = False) -> None:
@@ -304,8 +297,9 @@ class History:
             raise ValueError(
                 f"state_dict: its history has the rows {slots}; allowed are different ones up to {self.size}"
             )
-        self.slots = slots
-        self._gram.copy_(torch.stack([state["sy"], state["yy"]]))
+        self._set_slots(slots)
+        self._first = 0
+        self._gram[: self.size, : self.size] = torch.stack([state["sy"], state["yy"]], 2)
         self.staged = Staged() if staged and S is not None else None
         self._buffer = None
         if S is not None:
@@ -319,9 +313,15 @@ class History:
         if self.staged:
             self.staged.reason, self.staged = reason, None
 
-    def _order(self) -> Tensor:
-        """The rows in use from the oldest pair to the newest, as an index."""
-        return torch.tensor(self.slots, dtype=torch.int64, device="cpu")
+    def _set_slots(self, slots: list[int]) -> None:
+        self.slots, used = slots, set(slots)
+        self.spare = next(row for row in range(self.size + 1) if row not in used)
+        self._order = torch.tensor(slots, dtype=torch.int64, device="cpu")
+
+    def _window(self) -> Tensor:
+        """The products of the pairs in the memory, (n, n, 2)."""
+        end = self._first + len(self.slots)
+        return self._gram[self._first : end, self._first : end]
 
     def _flat(self, first: int, end: int) -> Tensor:
         """The vectors of some rows below one another, (2 · rows, d): s, y, s, y, …"""
@@ -331,7 +331,9 @@ class History:
         """The scale γ of H₀ = γI, before a pair with these products is added."""
         if not self.slots:
             return ss / abs(sy) if sy else 1.0
-        return float(self.sy[-1, -1] / self.yy[-1, -1])
+        newest = self._first + len(self.slots) - 1
+        sy, yy = self._gram[newest, newest].tolist()
+        return sy / yy
 
     def _weighted(self, v: Tensor) -> Tensor:
         return v if self.weights is None else v * self.weights

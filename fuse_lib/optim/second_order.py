@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fuse_lib.optim.history import HOST, History, Products, Staged
+from fuse_lib.optim.history import HOST, History, Staged
 from fuse_lib.optim.line_search import Sample, better, search
 from fuse_lib.optim.vectors import Gradient, Vectors
 
@@ -87,7 +87,7 @@ class SecondOrder:
     at_known: bool = False
     failures: int = 0
     promise_checked: bool = False
-    _of_g: Products | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
+    _of_g: Tensor | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
     _looks: int = field(init=False, default=0, repr=False)
     _g1: float = field(init=False, default=math.nan, repr=False)
     _gx: float = field(init=False, default=math.nan, repr=False)  # see _noise
@@ -164,10 +164,13 @@ class SecondOrder:
         has changed.
         """
         vectors, history, g = self.vectors, self.history, point.gradient.vector
+        moved = vectors.moved(point.x) if if_here else False
+        if moved is True:
+            return False
         chained = history.staged is not None and point.pair is history.staged
         wanted = {"of_g": history.times(g), "gx": self._squares(point)}
-        if if_here:
-            wanted["moved"] = vectors.moved(point.x)
+        if isinstance(moved, Tensor):
+            wanted["moved"] = moved
         if math.isnan(point.gg):  # else both are known from the search that ended here
             wanted |= {"gg": vectors.dot(g, g), "norm_sq": point.gradient.norm_sq}
         if not history:
@@ -178,13 +181,14 @@ class SecondOrder:
             wanted |= history.of_staged(with_y=not chained)
         *lists, (loss,) = vectors.read([*wanted.values()], [point.loss])
         read = dict(zip(wanted, lists, strict=True))
-        if if_here and read["moved"] != [0.0]:
+        if "moved" in read and read["moved"] != [0.0]:
             return False
         self._take(point, loss, {name: values[0] for name, values in read.items() if len(values) == 1})
         before, self._of_g = self._of_g, history.products(read["of_g"])
         if history.staged:
-            of_y = self._of_g.minus(before) if chained else history.products(read["of_y"])
-            history.add(read["dots"], self._of_g, of_y, history.products(read["of_s"]) if "of_s" in read else None)
+            of_y = _difference(self._of_g, before) if chained else history.products(read["of_y"])
+            dots = [read[name][0] for name in ("ss", "sy", "yy")]
+            history.add(dots, self._of_g, of_y, history.products(read["of_s"]) if "of_s" in read else None)
         self._looks += 1
         point.look, point.pair = self._looks, None
         return True
@@ -351,7 +355,7 @@ class SecondOrder:
             return None
 
         def say() -> str:
-            return staged.reason or history.judge(*self.vectors.read([history.dots()])[0]).reason
+            return staged.reason or history.judge(*(dot for (dot,) in self.vectors.read(history.dots()))).reason
 
         return say if self.vectors.processes.alone else say()
 
@@ -380,14 +384,16 @@ class SecondOrder:
         """(numbers and small tensors, vectors by name). The names depend on the settings only."""
         history, known = self.history, self.known
         chained = history.staged is not None and known is not None and known.pair is history.staged
-        of_g = self._of_g or history.products([])
+        of_g = torch.zeros(history.size + 1, 2, **HOST)
+        if self._of_g is not None:
+            of_g[: len(self._of_g)] = self._of_g
         numbers = {
             **history.state(),
             "failures": self.failures,
             "promise_checked": self.promise_checked,
             "has_pair": history.staged is not None,
             "chained": chained,
-            "of_g": torch.stack(of_g),
+            "of_g": of_g,
         }
         vectors = {}
         if history.S is not None:
@@ -412,8 +418,8 @@ class SecondOrder:
     def load(self, numbers: dict, vectors: dict[str, Tensor]) -> None:
         """Take over a state, by copying. ValueError where it does not fit; then nothing is changed."""
         of_g = numbers["of_g"]
-        if tuple(of_g.shape) != (2, self.history.size + 1):
-            raise ValueError(f"state_dict: its of_g has shape {tuple(of_g.shape)}; allowed is (2, history_size + 1)")
+        if tuple(of_g.shape) != (self.history.size + 1, 2):
+            raise ValueError(f"state_dict: its of_g has shape {tuple(of_g.shape)}; allowed is (history_size + 1, 2)")
         self.history.load(numbers, vectors.get("S"), vectors.get("Y"), bool(int(numbers["has_pair"])))
         like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
         own = {name: v.to(**like, copy=True) for name, v in vectors.items() if name not in ("S", "Y")}
@@ -421,7 +427,7 @@ class SecondOrder:
         self.promise_checked = bool(int(numbers["promise_checked"]))
         self.vectors.scale = own.get("scale")
         self.known, self.at_known = None, bool(int(numbers.get("at_known", 0)))
-        self._of_g = Products(*of_g.to(**HOST, copy=True))
+        self._of_g = of_g.to(**HOST, copy=True)
         self._looks = 0
         if self.full_batch and int(numbers.get("has_known", 0)):
             loss = numbers["loss"].clone() if numbers["loss_is_tensor"] else float(numbers["loss"])
@@ -429,3 +435,9 @@ class SecondOrder:
             norms = {name: float(numbers[name]) for name in ("grad_norm", "gg")}
             self.known = Point(own["x"], loss, loss, gradient, **norms)
             self.known.pair = self.history.staged if int(numbers["chained"]) else None
+
+
+def _difference(products: Tensor, before: Tensor) -> Tensor:
+    """Of the rows that both have. A row that was not there before is the pair's own, which nobody asks for."""
+    n = min(len(products), len(before))
+    return products[:n] - before[:n]

@@ -78,7 +78,8 @@ class Vectors:
         self.weights = None if all(share == 1.0 for share in shares) else self.spread(shares)
         self._signature = [(p.dtype, p.device, p.numel()) for p in self.params]
         # Whether a parameter's memory is a piece of a flat vector as it is: nothing to cast, view or cut.
-        self._simple = self.processes.mesh is None and all(p.dtype == self.dtype for p in self.params)
+        self._simple = bool(self.params) and self.processes.mesh is None
+        self._simple &= all(p.dtype == self.dtype and p.layout is torch.strided for p in self.params)
         self._active = [True] * len(self.params)
         self._function = self._function_now()
 
@@ -102,7 +103,9 @@ class Vectors:
     # ---- in
     def position(self) -> Tensor:
         """The parameters x, copied to a (d,) tensor."""
-        return self.flat([p.detach() for p in self.params])
+        if self._simple:
+            return torch.cat([p.detach().reshape(-1) for p in self.params])
+        return self.flat(self.params)
 
     def gradient(self, start: bool = False) -> Gradient:
         """The gradient of the objective from the parameters' .grad, which is left as it is.
@@ -179,21 +182,29 @@ class Vectors:
 
     def move(self, origin: Tensor, t: float, direction: Tensor) -> None:
         """Parameters ← origin + t · direction, (d,) each, in plain variables. Inactive ones stay."""
-        if self._simple and all(self._active):  # without a vector in between
-            targets = [p.detach() for p in self.params]
-            torch._foreach_copy_(targets, self.split(origin))
-            torch._foreach_add_(targets, self.split(direction), alpha=t)
-        else:
+        if not (self._simple and all(self._active)):
             self.place(torch.add(origin, direction, alpha=t))
+            return
+        targets = [p.detach() for p in self.params]
+        starts, steps = self._pieces(origin), self._pieces(direction)
+        if self.device.type == "cpu":  # in one pass
+            for target, start, step in zip(targets, starts, steps, strict=True):
+                torch.add(start, step, alpha=t, out=target)
+        else:  # in two kernels, however many parameters there are
+            torch._foreach_copy_(targets, starts)
+            torch._foreach_add_(targets, steps, alpha=t)
 
-    def moved(self, x: Tensor) -> Tensor:
-        """The largest absolute difference of the parameters from x (this process's share of it), 0-d; 0 only
-        where they are the same."""
+    def moved(self, x: Tensor) -> Tensor | bool:
+        """Whether the parameters are no longer x, bit for bit.
+
+        Where the answer has to be read from a device or agreed upon: (this process's share of) a 0-d tensor that is
+        0 if they are.
+        """
+        if self._simple and self.device.type == "cpu" and self.processes.alone:
+            pieces = zip(self.params, self._pieces(x), strict=True)
+            return not all(torch.equal(p.detach(), piece) for p, piece in pieces)
         difference = self.position().sub_(x)
-        if self.numel == 0:
-            return difference.sum()
-        low, high = torch.aminmax(difference)
-        return torch.maximum(-low, high)
+        return difference.abs_().max() if self.numel else difference.sum()
 
     def place(self, x: Tensor) -> None:
         """Parameters ← x, but those that are inactive in this step stay."""
@@ -258,6 +269,10 @@ class Vectors:
                           for piece in pieces], dim=-1)  # fmt: skip
 
     # ---- inside
+    def _pieces(self, vector: Tensor) -> list[Tensor]:
+        """A (d,) tensor as one view per parameter, of its shape. For simple parameters only."""
+        return [piece.view(p.shape) for piece, p in zip(vector.split(self._sizes), self.params, strict=True)]
+
     def _sign(self) -> float:
         return -1.0 if self._groups[0].get("maximize", False) else 1.0
 
@@ -269,11 +284,10 @@ class Vectors:
 
     def _plain_gradient(self) -> Tensor:
         """The objective's gradient by the parameters themselves, (d,)."""
-        grads = [local_gradient(p) if p.requires_grad else None for p in self.params]
-        zeros = (
-            torch.zeros_like(local(p.detach())) if q is None else q for p, q in zip(self.params, grads, strict=True)
-        )
-        g = self.flat(list(zeros))
+        if self._plain_grads():
+            g = torch.cat([p.grad.reshape(-1) for p in self.params])
+        else:
+            g = self._mended_gradient()
         if self._sign() < 0:
             g.neg_()
         for piece, p, weight_decay, _ in self._decayed(g):
@@ -281,13 +295,25 @@ class Vectors:
                 piece.add_(self.flat([p.detach()]), alpha=weight_decay)
         return g
 
+    def _plain_grads(self) -> bool:
+        """Whether all gradients are there and can be put one after another as they are."""
+        return self._simple and all(
+            p.requires_grad and p.grad is not None and p.grad.layout is torch.strided for p in self.params
+        )
+
+    def _mended_gradient(self) -> Tensor:
+        """The same from gradients of any kind: none, sparse, complex, sharded."""
+        grads = [local_gradient(p) if p.requires_grad else None for p in self.params]
+        zeros = (
+            torch.zeros_like(local(p.detach())) if q is None else q for p, q in zip(self.params, grads, strict=True)
+        )
+        return self.flat(list(zeros))
+
     def _decayed(self, vector: Tensor | None = None):
         """(its slice of `vector`, parameter, λ, its share) for each parameter with coupled weight decay λ > 0."""
-        if self._decoupled:
+        if self._decoupled or not any(group.get("weight_decay", 0) for group in self._groups):
             return
         decays = [group.get("weight_decay", 0) for group in self._groups for _ in group["params"]]
-        if not any(decays):
-            return
         pieces = [None] * len(decays) if vector is None else vector.split(self._sizes)
         for piece, p, decay, share in zip(pieces, self.params, decays, self.processes.shares, strict=True):
             if decay:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fuse_lib.optim.history import History, Products, Verdict
+from fuse_lib.optim.history import History, Verdict
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Memory:
     """
 
     history: History
-    of_g: Products = field(init=False)
+    of_g: Tensor = field(init=False)
     gg: float = field(init=False)
 
     def look(self, g: Tensor, s: Tensor | None = None, y: Tensor | None = None) -> Verdict | None:
@@ -34,7 +34,7 @@ class Memory:
             return None
         staged = {name: numbers.tolist() for name, numbers in h.of_staged(with_y=True).items()}
         return h.add(
-            staged["dots"], self.of_g, h.products(staged["of_y"]),
+            [staged[name] for name in ("ss", "sy", "yy")], self.of_g, h.products(staged["of_y"]),
             h.products(staged["of_s"]) if h.damped else None,
         )  # fmt: skip
 
