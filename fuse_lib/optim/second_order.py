@@ -383,6 +383,7 @@ class SecondOrder:
         of_g = self._of_g or history.products([])
         numbers = {
             **history.state(),
+            **self.vectors.state(),
             "failures": self.failures,
             "promise_checked": self.promise_checked,
             "has_pair": history.staged is not None,
@@ -417,6 +418,7 @@ class SecondOrder:
         self.history.load(numbers, vectors.get("S"), vectors.get("Y"), bool(int(numbers["has_pair"])))
         like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
         own = {name: v.to(**like, copy=True) for name, v in vectors.items() if name not in ("S", "Y")}
+        self.vectors.load(numbers)
         self.failures = int(numbers["failures"])
         self.promise_checked = bool(int(numbers["promise_checked"]))
         self.vectors.scale = own.get("scale")
