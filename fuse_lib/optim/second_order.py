@@ -171,7 +171,7 @@ class SecondOrder:
         if math.isnan(point.gg):  # else both are known from the search that ended here
             wanted |= {"gg": vectors.dot(g, g), "norm_sq": point.gradient.norm_sq}
         if not history:
-            wanted["g1"] = vectors.dot(g, g.sign())
+            wanted["g1"] = self._sum_abs(g)
         if (penalty := vectors.penalty()) is not None:
             wanted["penalty"] = penalty
         if history.staged:
@@ -197,7 +197,7 @@ class SecondOrder:
             norm_sq = point.gg if self.vectors.scale is None else read["norm_sq"]
             point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
         point.f, point.loss_read = self.vectors.objective(loss, read.get("penalty", 0.0)), loss
-        self._g1 = read.get("g1", math.nan)
+        self._g1 = self._in_range(read["g1"], lambda wide: self._sum_abs(wide(g))) if "g1" in read else math.nan
         self._gx = math.sqrt(max(self._in_range(read["gx"], lambda wide: self._squares(point, wide)), 0.0))
 
     def _squares(self, point: Point, wide: Callable[[Tensor], Tensor] = lambda v: v) -> Tensor:
@@ -296,8 +296,13 @@ class SecondOrder:
         """‖g‖₁ at a point that was looked at."""
         if math.isnan(self._g1):  # the history was there then, and has been cleared since
             g = point.gradient.vector
-            self._g1 = self.vectors.read([self.vectors.dot(g, g.sign())])[0][0]
+            product = self.vectors.read([self._sum_abs(g)])[0][0]
+            self._g1 = self._in_range(product, lambda wide: self._sum_abs(wide(g)))
         return self._g1
+
+    def _sum_abs(self, g: Tensor) -> Tensor:
+        """Σ|g_i|, 0-d."""
+        return self.vectors.dot(g, g.sign())
 
     def _in_range(self, product: float, anew: Callable[[Callable], Tensor]) -> float:
         """An inner product as it is, or anew in float64 where float32 may have over- or underflowed.
