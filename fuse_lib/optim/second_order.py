@@ -379,7 +379,8 @@ class SecondOrder:
     # ---- checkpoints
     def in_use(self) -> bool:
         """Whether there is anything to save."""
-        return self.history.S is not None or self.known is not None
+        held = self.history.S is not None or self.known is not None
+        return held or self.failures > 0 or self.promise_checked
 
     def state(self) -> tuple[dict[str, object], dict[str, Tensor]]:
         """(numbers and small tensors, vectors by name). The names depend on the settings only."""

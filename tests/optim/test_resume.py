@@ -10,7 +10,7 @@ import torch
 from torch import optim
 
 from fuse_lib import LBFGS, Fuse
-from tests.optim.tools import flat, net, train
+from tests.optim.tools import closure_for, flat, net, train
 
 SWITCH = 6
 CASES = {
@@ -186,6 +186,30 @@ def test_a_known_point_of_another_function_is_not_reused_after_loading(what, whe
         assert o.last_step.evals >= 2, "the start is evaluated anew"
     assert torch.equal(flat(model), flat(twin_model))
     assert torch.equal(twin_model[0].weight, before) == (what == "freeze")
+
+
+@pytest.mark.parametrize("full_batch", [False, True])
+def test_failures_and_the_kept_promise_are_saved_without_any_pair(full_batch):
+    model, x, y = net()
+    plain = closure_for(torch.optim.SGD(model.parameters()), model, x, y)
+
+    def closure():
+        loss = plain()
+        for p in model.parameters():
+            p.grad.neg_()  # so that no search finds anything
+        return loss
+
+    opt = LBFGS(model.parameters(), full_batch=full_batch)
+    opt.step(closure)
+    assert opt.last_step.step_length == 0
+    twin = LBFGS(model.parameters(), full_batch=full_batch)
+    twin.load_state_dict(opt.state_dict())
+    reports = []
+    for o in (opt, twin):
+        o.step(closure)
+        reports.append(o.last_step.as_dict())
+    assert reports[0] == reports[1]
+    assert reports[0]["stop_reason"] == "no_progress"
 
 
 def test_who_took_part_in_the_last_step_is_saved():
