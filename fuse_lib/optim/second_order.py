@@ -194,7 +194,7 @@ class SecondOrder:
         g = point.gradient.vector
         if math.isnan(point.gg):
             point.gg = self._in_range(read["gg"], lambda wide: self.vectors.dot(wide(g), wide(g)))
-            norm_sq = point.gg if self.vectors.scale is None else read["norm_sq"]
+            norm_sq = point.gg if self.vectors.scale is None else self._norm_sq(read["norm_sq"], g)
             point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
         point.f, point.loss_read = self.vectors.objective(loss, read.get("penalty", 0.0)), loss
         self._g1 = self._in_range(read["g1"], lambda wide: self._sum_abs(wide(g))) if "g1" in read else math.nan
@@ -275,10 +275,11 @@ class SecondOrder:
         *lists, (loss_read,) = vectors.read([*wanted.values()], [loss])
         read = {name: value for name, (value,) in zip(wanted, lists, strict=True)}
         slope = self._in_range(read["slope"], lambda wide: vectors.dot(wide(g), wide(p)))
-        norm_sq = self._in_range(read["norm_sq"], lambda wide: vectors.dot(wide(g), wide(g)))
+        norm_sq = self._norm_sq(read["norm_sq"], g)
+        gg = self._in_range(read["gg"], lambda wide: vectors.dot(wide(g), wide(g))) if "gg" in read else norm_sq
         f = vectors.objective(loss_read, read.get("penalty", 0.0))
         grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
-        point = Point(start.x, value, loss, gradient, f, loss_read, grad_norm, read.get("gg", norm_sq))
+        point = Point(start.x, value, loss, gradient, f, loss_read, grad_norm, gg)
         point.y_norm_sq = point.gg - 2.0 * read["turn"] + start.gg
         return point, slope if math.isfinite(norm_sq) else math.nan
 
@@ -313,6 +314,13 @@ class SecondOrder:
         if 1e-30 < abs(product) < math.inf or self.vectors.dtype == wide:
             return product
         return self.vectors.read([anew(lambda v: v.to(wide))])[0][0]
+
+    def _norm_sq(self, norm_sq: float, g: Tensor) -> float:
+        """‖·‖² of the plain gradient, which in the metric's variables is g, as it is or anew."""
+        if 1e-30 < norm_sq < math.inf:
+            return norm_sq
+        plain = self.vectors.inward(g)
+        return self._in_range(norm_sq, lambda wide: self.vectors.dot(wide(plain), wide(plain)))
 
     # ---- after a step
     def stage(self, start: Point, end: Point) -> Staged:
@@ -380,7 +388,7 @@ class SecondOrder:
     def in_use(self) -> bool:
         """Whether there is anything to save."""
         held = self.history.S is not None or self.known is not None
-        return held or self.failures > 0 or self.promise_checked
+        return held or self.failures > 0 or self.promise_checked or self.vectors.scale is not None
 
     def state(self) -> tuple[dict[str, object], dict[str, Tensor]]:
         """(numbers and small tensors, vectors by name). The names depend on the settings only."""

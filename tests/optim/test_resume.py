@@ -188,6 +188,21 @@ def test_a_known_point_of_another_function_is_not_reused_after_loading(what, whe
     assert torch.equal(twin_model[0].weight, before) == (what == "freeze")
 
 
+def test_the_metric_is_saved_before_there_is_any_pair():
+    """The first call of the second phase fixes it, and may find a loss of NaN."""
+    model, x, y = net()
+    opt = Fuse(model.parameters(), switchover="step:2", handover="metric")
+    train(opt, model, x, y, 2)
+    train(opt, model, x * float("nan"), y, 1)
+    assert (opt.phase, opt.last_step.stop_reason) == ("second_order", "non_finite")
+    twin_model = copy.deepcopy(model)
+    twin = Fuse(twin_model.parameters(), switchover="step:2", handover="metric")
+    twin.load_state_dict(opt.state_dict())
+    train(opt, model, x, y, 2)
+    train(twin, twin_model, x, y, 2)
+    assert torch.equal(flat(model), flat(twin_model))
+
+
 @pytest.mark.parametrize("full_batch", [False, True])
 def test_failures_and_the_kept_promise_are_saved_without_any_pair(full_batch):
     model, x, y = net()
