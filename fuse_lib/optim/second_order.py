@@ -149,8 +149,10 @@ class SecondOrder:
         same_loss = abs(f2 - f1) <= tolerance * max(abs(f1), abs(f2))
         same_gradient = off <= min(1e3 * tolerance, 0.1) ** 2 * size
         if not (same_loss and same_gradient):  # NaN is not the same
+            cleared = "other gradients (does the closure clear them before backward?)"
+            gave = f"the same loss {f1!r} but {cleared}" if same_loss else f"the losses {f1!r} and {f2!r}"
             raise BrokenPromise(
-                f"full_batch=True: {what} gave the losses {f1!r} and {f2!r} at the same parameters. The closure must "
+                f"full_batch=True: {what} gave {gave} at the same parameters. The closure must "
                 "be the same function each time: no dropout (call model.eval(), or fix the mask), no batch norm whose "
                 "statistics move, no resampling of the batch or of collocation points, inside the closure or from one "
                 "step to the next. Otherwise leave full_batch=False"

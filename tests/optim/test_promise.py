@@ -107,3 +107,20 @@ def test_a_function_that_changes_late_is_noticed_by_the_first_search_that_finds_
                 shifted = x + 0.3 * torch.randn(x.shape, dtype=x.dtype)
             opt.step(closure_of(opt, loss))
     assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("after", [0, 4], ids=["from the start", "after a switch"])
+def test_gradients_that_are_not_cleared_are_named(after):
+    """The loss is the same, the gradient is that of all calls so far."""
+    model, x, y = net()
+    opt = FusePV(model.parameters(), lr=1e-3, switchover=f"step:{after}", full_batch=True)
+
+    def closure():
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(after):
+        opt.step(closure)
+    with pytest.raises(RuntimeError, match=r"full_batch=True.*the same loss .* other gradients.*clear them"):
+        opt.step(closure)
