@@ -89,6 +89,8 @@ class Saved(Optimizer):
         finally:
             hook.remove()
         numbers, self._second, raw = taken[0]
+        if self._second is not None:
+            self._second.vectors.serve(self.param_groups)  # torch has put new ones in the place of the old
         self._keep_scalar_dtypes(raw)
         if not numbers:
             warnings.warn(

@@ -212,6 +212,8 @@ class Fuse(Saved):
         value = None if run is None else run.value()
         self._report = report = StepReport(phase="first_order", theta=1.0, loss=scalar_or_none(value))
         seen, finite = self._observe(run is not None, value, report)
+        if all(p.grad is None for group in self.param_groups for p in group["params"]):
+            report.set(stop_reason="no_gradient")  # torch's optimizers say nothing; the step is theirs all the same
         if not finite:
             report.set(stop_reason="non_finite")
         elif run is not None and self._collector.wants(self._calls):

@@ -9,7 +9,8 @@ FSDP2, DTensor            every process holds a shard of each parameter, gradien
                           processes and each counts 1/n of it. The losses are averaged.
 
 All decisions (line search, curvature test, switch) are made from numbers that went through here, so that every
-process decides alike and calls its closure equally often. Otherwise they would wait for each other for ever.
+process decides alike and calls its closure equally often. Otherwise they would wait for each other for ever. A closure
+that raises in one process only is outside of what this, or DDP and FSDP2 themselves, can survive: end all of them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class StepReport:
         "max_evals"      the budget ended before a step was accepted
         "non_finite"     the loss or gradient at the start was not finite: nothing was moved; or, in a blend, the
                          first-order step was not: it was left out
-        "no_gradient"    no parameter had a gradient: does the closure call backward()?
+        "no_gradient"    no parameter had a gradient: does the closure call backward()? (In every phase.)
         "lr_zero"        LBFGS with lr = 0
     handed_over: on the first call of the second phase, (pairs kept, pairs collected); else None.
     """
@@ -37,6 +37,10 @@ class StepReport:
 
     def set(self, **values: object) -> None:
         self._values.update(values)
+
+    def __getstate__(self) -> dict:
+        """For copies and pickles: everything read."""
+        return {"_values": self.as_dict()}
 
     def __getattr__(self, name: str) -> object:
         """A field. A tensor or a function among the values is read now and kept as what it gave."""

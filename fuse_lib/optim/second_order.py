@@ -149,8 +149,10 @@ class SecondOrder:
         same_loss = abs(f2 - f1) <= tolerance * max(abs(f1), abs(f2))
         same_gradient = off <= min(1e3 * tolerance, 0.1) ** 2 * size
         if not (same_loss and same_gradient):  # NaN is not the same
+            cleared = "other gradients (does the closure clear them before backward?)"
+            gave = f"the same loss {f1!r} but {cleared}" if same_loss else f"the losses {f1!r} and {f2!r}"
             raise BrokenPromise(
-                f"full_batch=True: {what} gave the losses {f1!r} and {f2!r} at the same parameters. The closure must "
+                f"full_batch=True: {what} gave {gave} at the same parameters. The closure must "
                 "be the same function each time: no dropout (call model.eval(), or fix the mask), no batch norm whose "
                 "statistics move, no resampling of the batch or of collocation points, inside the closure or from one "
                 "step to the next. Otherwise leave full_batch=False"
@@ -174,7 +176,7 @@ class SecondOrder:
         if math.isnan(point.gg):  # else both are known from the search that ended here
             wanted |= {"gg": vectors.dot(g, g), "norm_sq": point.gradient.norm_sq}
         if not history:
-            wanted["g1"] = vectors.dot(g, g.sign())
+            wanted["g1"] = self._sum_abs(g)
         if (penalty := vectors.penalty()) is not None:
             wanted["penalty"] = penalty
         if history.staged:
@@ -198,10 +200,10 @@ class SecondOrder:
         g = point.gradient.vector
         if math.isnan(point.gg):
             point.gg = self._in_range(read["gg"], lambda wide: self.vectors.dot(wide(g), wide(g)))
-            norm_sq = point.gg if self.vectors.scale is None else read["norm_sq"]
+            norm_sq = point.gg if self.vectors.scale is None else self._norm_sq(read["norm_sq"], g)
             point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
         point.f, point.loss_read = self.vectors.objective(loss, read.get("penalty", 0.0)), loss
-        self._g1 = read.get("g1", math.nan)
+        self._g1 = self._in_range(read["g1"], lambda wide: self._sum_abs(wide(g))) if "g1" in read else math.nan
         self._gx = math.sqrt(max(self._in_range(read["gx"], lambda wide: self._squares(point, wide)), 0.0))
 
     def _squares(self, point: Point, wide: Callable[[Tensor], Tensor] = lambda v: v) -> Tensor:
@@ -279,10 +281,11 @@ class SecondOrder:
         *lists, (loss_read,) = vectors.read([*wanted.values()], [loss])
         read = {name: value for name, (value,) in zip(wanted, lists, strict=True)}
         slope = self._in_range(read["slope"], lambda wide: vectors.dot(wide(g), wide(p)))
-        norm_sq = self._in_range(read["norm_sq"], lambda wide: vectors.dot(wide(g), wide(g)))
+        norm_sq = self._norm_sq(read["norm_sq"], g)
+        gg = self._in_range(read["gg"], lambda wide: vectors.dot(wide(g), wide(g))) if "gg" in read else norm_sq
         f = vectors.objective(loss_read, read.get("penalty", 0.0))
         grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
-        point = Point(start.x, value, loss, gradient, f, loss_read, grad_norm, read.get("gg", norm_sq))
+        point = Point(start.x, value, loss, gradient, f, loss_read, grad_norm, gg)
         point.y_norm_sq = point.gg - 2.0 * read["turn"] + start.gg
         return point, slope if math.isfinite(norm_sq) else math.nan
 
@@ -300,8 +303,13 @@ class SecondOrder:
         """‖g‖₁ at a point that was looked at."""
         if math.isnan(self._g1):  # the history was there then, and has been cleared since
             g = point.gradient.vector
-            self._g1 = self.vectors.read([self.vectors.dot(g, g.sign())])[0][0]
+            product = self.vectors.read([self._sum_abs(g)])[0][0]
+            self._g1 = self._in_range(product, lambda wide: self._sum_abs(wide(g)))
         return self._g1
+
+    def _sum_abs(self, g: Tensor) -> Tensor:
+        """Σ|g_i|, 0-d."""
+        return self.vectors.dot(g, g.sign())
 
     def _in_range(self, product: float, anew: Callable[[Callable], Tensor]) -> float:
         """An inner product as it is, or anew in float64 where float32 may have over- or underflowed.
@@ -312,6 +320,13 @@ class SecondOrder:
         if 1e-30 < abs(product) < math.inf or self.vectors.dtype == wide:
             return product
         return self.vectors.read([anew(lambda v: v.to(wide))])[0][0]
+
+    def _norm_sq(self, norm_sq: float, g: Tensor) -> float:
+        """‖·‖² of the plain gradient, which in the metric's variables is g, as it is or anew."""
+        if 1e-30 < norm_sq < math.inf:
+            return norm_sq
+        plain = self.vectors.inward(g)
+        return self._in_range(norm_sq, lambda wide: self.vectors.dot(wide(plain), wide(plain)))
 
     # ---- after a step
     def stage(self, start: Point, end: Point) -> Staged:
@@ -378,7 +393,8 @@ class SecondOrder:
     # ---- checkpoints
     def in_use(self) -> bool:
         """Whether there is anything to save."""
-        return self.history.S is not None or self.known is not None
+        held = self.history.S is not None or self.known is not None
+        return held or self.failures > 0 or self.promise_checked or self.vectors.scale is not None
 
     def state(self) -> tuple[dict[str, object], dict[str, Tensor]]:
         """(numbers and small tensors, vectors by name). The names depend on the settings only."""
@@ -389,6 +405,7 @@ class SecondOrder:
             of_g[: len(self._of_g)] = self._of_g
         numbers = {
             **history.state(),
+            **self.vectors.state(),
             "failures": self.failures,
             "promise_checked": self.promise_checked,
             "has_pair": history.staged is not None,
@@ -423,6 +440,7 @@ class SecondOrder:
         self.history.load(numbers, vectors.get("S"), vectors.get("Y"), bool(int(numbers["has_pair"])))
         like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
         own = {name: v.to(**like, copy=True) for name, v in vectors.items() if name not in ("S", "Y")}
+        self.vectors.load(numbers)
         self.failures = int(numbers["failures"])
         self.promise_checked = bool(int(numbers["promise_checked"]))
         self.vectors.scale = own.get("scale")

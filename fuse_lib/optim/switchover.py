@@ -314,7 +314,9 @@ class CosineTheta(_Falling):
 
 @dataclass(frozen=True)
 class AlignedTheta(Rule):
-    """Trust the second-order step as far as it agrees with the first-order one. `theta:aligned`.
+    """Trust the second-order step as far as it agrees with the first-order one.
+
+    `theta:aligned` or `theta:aligned:low:high`.
 
     With c the cosine of the angle between the two steps of the last call, θ goes from `high` (c ≤ 0)
     down to `low` (c = 1). It stays inside (0, 1): at either end only one step would be computed, and
@@ -340,7 +342,7 @@ class AlignedTheta(Rule):
         return self.high - (self.high - self.low) * min(1.0, max(0.0, seen.cosine))
 
     def __str__(self) -> str:
-        return "theta:aligned" if self == AlignedTheta() else repr(self)
+        return "theta:aligned" + ("" if self == AlignedTheta() else f":{self.low!r}:{self.high!r}")
 
 
 ALLOWED = """\
@@ -350,7 +352,7 @@ ALLOWED = """\
   losschange:SIGMA[:WINDOW]       mean change of the loss ≤ SIGMA, over the last WINDOW steps (1)
   theta:VALUE                     a constant blend, 0 ≤ VALUE ≤ 1
   theta:linear:N, theta:cosine:N  θ from 1 to 0 in N calls
-  theta:aligned                   θ from the angle between the two steps"""
+  theta:aligned[:LOW:HIGH]        θ from the angle between the two steps, in [LOW, HIGH] (0.05, 0.95)"""
 
 
 def parse(switchover: str | Rule) -> Rule:

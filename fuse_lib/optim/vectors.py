@@ -83,18 +83,33 @@ class Vectors:
         self._active = [True] * len(self.params)
         self._function = self._function_now()
 
-    def _function_now(self) -> list[tuple]:
+    def _function_now(self) -> list[float]:
         """What decides, beside the closure, which function of which parameters is minimised."""
         maximize = {bool(group.get("maximize", False)) for group in self._groups}
         if len(maximize) > 1:
             raise ValueError("maximize: got True in one group and False in another; allowed is one for all")
         decays = [float(group.get("weight_decay", 0)) for group in self._groups]
-        return [maximize, decays, [p.requires_grad for p in self.params]]
+        return [*map(float, maximize), *decays, *(float(p.requires_grad) for p in self.params)]
 
     def function_changed(self) -> bool:
         """Whether a parameter was frozen or thawed, or weight_decay or maximize set, since this was asked last."""
         before, self._function = self._function, self._function_now()
         return before != self._function
+
+    def serve(self, param_groups: list[dict]) -> None:
+        """Read weight_decay and maximize from these groups, of the same parameters, from now on."""
+        self._groups = param_groups
+
+    def state(self) -> dict[str, Tensor]:
+        """What is to be saved: the function that was minimised last, and who took part in the last step."""
+        return {"function": torch.tensor(self._function, dtype=torch.float64, device="cpu"),
+                "active": torch.tensor(self._active, device="cpu")}  # fmt: skip
+
+    def load(self, numbers: dict) -> None:
+        """Take over what `state` gave."""
+        if "function" in numbers:
+            self._function = numbers["function"].tolist()
+            self._active = [bool(active) for active in numbers["active"].tolist()]
 
     def matches(self) -> bool:
         """Whether the parameters still have the dtypes, devices and sizes this was made for."""

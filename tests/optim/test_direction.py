@@ -68,7 +68,7 @@ def test_a_damped_pair_in_a_narrow_history_has_nearly_the_products_of_what_is_st
     memory = make_memory(history_dtype=BF16, damped=True)
     for s, y, g in Quadratic().walk(50, F64, negative_every=3):
         memory.look(g, s, y)
-        assert error(memory.direction(g)[0], two_loop(memory.pairs(), g)) <= 0.1
+        assert error(memory.direction(g)[0], two_loop(memory.pairs(), g)) <= 0.01
 
 
 def test_a_full_memory_of_a_quadratic_in_as_many_variables_gives_newtons_step(make_memory):

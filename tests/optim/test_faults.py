@@ -972,6 +972,39 @@ def test_the_scale_of_a_float32_loss_does_not_matter(scale):
     torch.testing.assert_close(x.detach(), torch.ones(2), atol=1e-3, rtol=0)
 
 
+def test_a_norm_beyond_float32_does_not_make_the_first_trial_zero():
+    x = torch.nn.Parameter(torch.ones(4))
+    optimizer = LBFGS([x])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (1e38 * x.double()).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert optimizer.last_step.step_length > 0
+    assert x.max() < 1
+
+
+@pytest.mark.parametrize("handover", HANDOVERS)
+def test_a_gradient_whose_square_overflows_float32_is_finite_in_a_metric_too(handover):
+    x = torch.nn.Parameter(torch.tensor([3.0, 2.0]))
+    optimizer = Fuse([x], lr=0.02, switchover="step:2", handover=handover)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = 1e24 * ((x - 1) ** 2).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+    report = optimizer.last_step
+    assert report.stop_reason is None
+    assert report.grad_norm == pytest.approx(2e24 * math.sqrt(5.0))  # Adam, whose moments overflow, did not move
+
+
 def test_a_float_loss_beyond_float32_is_an_observation():
     problem = Problem(torch.float32)
     optimizer = make(problem, "gradnorm:1e-9")

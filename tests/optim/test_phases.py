@@ -1,5 +1,7 @@
 """θ = 1, θ = 0 and θ between are Adam, L-BFGS and the stated blend, against a few lines of plain tensors."""
 
+import copy
+import pickle
 import warnings
 
 import pytest
@@ -320,3 +322,24 @@ def test_a_closure_without_backward_is_named_in_the_report():
 
 def test_repr_shows_the_rule_and_the_phase():
     assert "switchover: step:3, phase: first_order" in repr(Fuse(net()[0].parameters(), switchover="step:3"))
+
+
+@pytest.mark.parametrize("switchover", ["never", "step:9", "gradnorm:1e-3:2"])
+def test_a_closure_without_backward_is_named_in_the_first_phase_too(switchover):
+    model, x, y = net()
+    opt = Fuse(model.parameters(), switchover=switchover)
+    opt.step(lambda: (model(x) - y).square().mean())
+    assert (opt.last_step.phase, opt.last_step.stop_reason) == ("first_order", "no_gradient")
+    opt.step(closure_for(opt, model, x, y))
+    assert opt.last_step.stop_reason is None
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda report: pickle.loads(pickle.dumps(report))])
+@pytest.mark.parametrize("switchover", ["never", "gradnorm:1e-3:2", "always", "theta:0.5"])
+def test_a_report_can_be_copied_and_pickled(switchover, how):
+    model, x, y = net()
+    opt = Fuse(model.parameters(), switchover=switchover, full_batch=True)
+    opt.step(closure_for(opt, model, x, y))
+    twin = how(opt.last_step)
+    assert twin.as_dict() == opt.last_step.as_dict()
+    assert repr(twin) == repr(opt.last_step)

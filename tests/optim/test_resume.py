@@ -10,7 +10,7 @@ import torch
 from torch import optim
 
 from fuse_lib import LBFGS, Fuse
-from tests.optim.tools import flat, net, train
+from tests.optim.tools import closure_for, flat, net, train
 
 SWITCH = 6
 CASES = {
@@ -132,6 +132,110 @@ def test_looking_changes_nothing(name):
         train(opt, model, x, y, 1, start=k, full_batch=is_full(name))
         train(twin, twin_model, x, y, 1, start=k, full_batch=is_full(name))
         assert torch.equal(flat(model), flat(twin_model))
+
+
+@pytest.mark.parametrize("when", ["saved", "set after loading"])
+def test_the_weight_decay_in_the_groups_is_the_one_that_acts_after_loading(when):
+    model, x, y = net()
+    opt = LBFGS(model.parameters(), weight_decay=0.1)
+    train(opt, model, x, y, 3)
+    twin_model = copy.deepcopy(model)
+    twin = LBFGS(twin_model.parameters(), weight_decay=0.0 if when == "saved" else 0.1)
+    twin.load_state_dict(opt.state_dict())
+    if when != "saved":
+        opt.param_groups[0]["weight_decay"] = twin.param_groups[0]["weight_decay"] = 3.0
+    train(opt, model, x, y, 2, start=3)
+    train(twin, twin_model, x, y, 2, start=3)
+    assert torch.equal(flat(model), flat(twin_model))
+
+
+@pytest.mark.parametrize("when", ["before saving", "before loading", "after loading"])
+@pytest.mark.parametrize("what", ["freeze", "thaw", "weight_decay"])
+def test_a_known_point_of_another_function_is_not_reused_after_loading(what, when):
+    """full_batch: what was frozen, thawed or given weight decay around the checkpoint is a new function."""
+    if what == "weight_decay" and when == "before loading":
+        return  # what the checkpoint holds wins then
+
+    def change(opt, model):
+        if what == "weight_decay":
+            opt.param_groups[0]["weight_decay"] = 1.0
+        else:
+            model[0].weight.requires_grad_(what == "thaw")
+            model[0].weight.grad = None
+
+    model, x, y = net()
+    model[0].weight.requires_grad_(what != "thaw")
+    opt = LBFGS(model.parameters(), full_batch=True)
+    train(opt, model, x, y, 5, full_batch=True)
+    twin_model = copy.deepcopy(model)
+    twin = LBFGS(twin_model.parameters(), full_batch=True)
+    if when == "before saving":
+        change(opt, model)
+        change(twin, twin_model)
+    state = opt.state_dict()
+    if when == "before loading":
+        change(twin, twin_model)
+    twin.load_state_dict(state)
+    if when != "before saving":
+        change(opt, model)
+    if when == "after loading":
+        change(twin, twin_model)
+    before = twin_model[0].weight.detach().clone()
+    for o, m in ((opt, model), (twin, twin_model)):
+        train(o, m, x, y, 1, start=5, full_batch=True)
+        assert o.last_step.evals >= 2, "the start is evaluated anew"
+    assert torch.equal(flat(model), flat(twin_model))
+    assert torch.equal(twin_model[0].weight, before) == (what == "freeze")
+
+
+def test_the_metric_is_saved_before_there_is_any_pair():
+    """The first call of the second phase fixes it, and may find a loss of NaN."""
+    model, x, y = net()
+    opt = Fuse(model.parameters(), switchover="step:2", handover="metric")
+    train(opt, model, x, y, 2)
+    train(opt, model, x * float("nan"), y, 1)
+    assert (opt.phase, opt.last_step.stop_reason) == ("second_order", "non_finite")
+    twin_model = copy.deepcopy(model)
+    twin = Fuse(twin_model.parameters(), switchover="step:2", handover="metric")
+    twin.load_state_dict(opt.state_dict())
+    train(opt, model, x, y, 2)
+    train(twin, twin_model, x, y, 2)
+    assert torch.equal(flat(model), flat(twin_model))
+
+
+@pytest.mark.parametrize("full_batch", [False, True])
+def test_failures_and_the_kept_promise_are_saved_without_any_pair(full_batch):
+    model, x, y = net()
+    plain = closure_for(torch.optim.SGD(model.parameters()), model, x, y)
+
+    def closure():
+        loss = plain()
+        for p in model.parameters():
+            p.grad.neg_()  # so that no search finds anything
+        return loss
+
+    opt = LBFGS(model.parameters(), full_batch=full_batch)
+    opt.step(closure)
+    assert opt.last_step.step_length == 0
+    twin = LBFGS(model.parameters(), full_batch=full_batch)
+    twin.load_state_dict(opt.state_dict())
+    reports = []
+    for o in (opt, twin):
+        o.step(closure)
+        reports.append(o.last_step.as_dict())
+    assert reports[0] == reports[1]
+    assert reports[0]["stop_reason"] == "no_progress"
+
+
+def test_who_took_part_in_the_last_step_is_saved():
+    model, x, y = net()
+    opt = LBFGS(model.parameters(), full_batch=True)
+    for _ in range(2):
+        opt.step(lambda: (model(x) - y).square().mean())  # no backward
+    twin = LBFGS(model.parameters(), full_batch=True)
+    twin.load_state_dict(opt.state_dict())
+    twin.step(lambda: (model(x) - y).square().mean())
+    assert twin.last_step.stop_reason == "no_gradient"
 
 
 def test_dtypes_survive_loading():

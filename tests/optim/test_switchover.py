@@ -318,6 +318,7 @@ RULES = {
     "theta:linear:1000": LinearTheta(1000),
     "theta:cosine:1000": CosineTheta(1000),
     "theta:aligned": AlignedTheta(),
+    "theta:aligned:0.1:0.9": AlignedTheta(0.1, 0.9),
 }
 
 
@@ -338,7 +339,8 @@ def allowed_examples() -> list[str]:
     """Strings made from the text that error messages print: with and without its optional parts."""
     patterns = [line[2:34].strip() for line in ALLOWED.splitlines()]
     found = [p.strip() for pattern in patterns for p in pattern.split(",")]
-    numbers = {"ZETA": "1e-3", "SIGMA": "1e-4", "VALUE": "0.5", "WINDOW": "50", "K": "500", "N": "1000"}
+    numbers = {"ZETA": "1e-3", "SIGMA": "1e-4", "VALUE": "0.5", "WINDOW": "50", "K": "500", "N": "1000",
+               "LOW": "0.1", "HIGH": "0.9"}  # fmt: skip
     examples = []
     for text in found:
         filled = text
