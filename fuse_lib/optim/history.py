@@ -252,7 +252,7 @@ class History:
         return compact(sy, yy, sg, yg, gg)
 
     def combine(self, direction: Direction, g: Tensor) -> Tensor:
-        """S c_s + Y c_y + c_g g, (d,). It lies in the row to spare, if that has its dtype, until the next pair comes."""
+        """S c_s + Y c_y + c_g g, (d,). If the row to spare has its dtype, it lies there until the next pair comes."""
         row, end = self.spare, max(self.slots) + 1
         c = torch.zeros(end, 2, **HOST)
         c[self._order] = torch.stack([direction.s, direction.y], 1)

@@ -89,7 +89,6 @@ class SecondOrder:
     promise_checked: bool = False
     _of_g: Tensor | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
     _looks: int = field(init=False, default=0, repr=False)
-    _g1: float = field(init=False, default=math.nan, repr=False)
     _gx: float = field(init=False, default=math.nan, repr=False)  # see _noise
 
     # ---- the start of a step
@@ -175,8 +174,6 @@ class SecondOrder:
             wanted["moved"] = moved
         if math.isnan(point.gg):  # else both are known from the search that ended here
             wanted |= {"gg": vectors.dot(g, g), "norm_sq": point.gradient.norm_sq}
-        if not history:
-            wanted["g1"] = self._sum_abs(g)
         if (penalty := vectors.penalty()) is not None:
             wanted["penalty"] = penalty
         if history.staged:
@@ -203,7 +200,6 @@ class SecondOrder:
             norm_sq = point.gg if self.vectors.scale is None else self._norm_sq(read["norm_sq"], g)
             point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
         point.f, point.loss_read = self.vectors.objective(loss, read.get("penalty", 0.0)), loss
-        self._g1 = self._in_range(read["g1"], lambda wide: self._sum_abs(wide(g))) if "g1" in read else math.nan
         self._gx = math.sqrt(max(self._in_range(read["gx"], lambda wide: self._squares(point, wide)), 0.0))
 
     def _squares(self, point: Point, wide: Callable[[Tensor], Tensor] = lambda v: v) -> Tensor:
@@ -236,7 +232,7 @@ class SecondOrder:
             return Search(start, start, 0.0, "max_evals")
         p, slope = self.direction(start)
         p = self.vectors.masked(p)
-        first = first_trial if self.history else first_trial * min(1.0, 1.0 / self._norm_1(start))
+        first = first_trial if self.history else first_trial * min(1.0, 1.0 / math.sqrt(start.gg))  # of length ≤ 1
         outward = self.vectors.outward(p)
         best, best_sample, last_t = start, Sample(0.0, start.f, slope), 0.0
 
@@ -276,6 +272,8 @@ class SecondOrder:
         wanted = {"slope": vectors.dot(g, p), "norm_sq": gradient.norm_sq, "turn": vectors.dot(g, g0)}
         if vectors.scale is not None:
             wanted["gg"] = vectors.dot(g, g)
+        if (lost := vectors.lost()) is not None:
+            wanted["lost"] = lost
         if (penalty := vectors.penalty()) is not None:
             wanted["penalty"] = penalty
         *lists, (loss_read,) = vectors.read([*wanted.values()], [loss])
@@ -287,7 +285,7 @@ class SecondOrder:
         grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
         point = Point(start.x, value, loss, gradient, f, loss_read, grad_norm, gg)
         point.y_norm_sq = point.gg - 2.0 * read["turn"] + start.gg
-        return point, slope if math.isfinite(norm_sq) else math.nan
+        return point, math.nan if read.get("lost") or not math.isfinite(norm_sq) else slope
 
     def _failed(self, decrease: float, first: float, noise: float, evals: int, max_evals: int) -> str:
         """The stop reason of a search that found nothing lower."""
@@ -298,18 +296,6 @@ class SecondOrder:
         if self.failures >= 2:
             return "no_progress"
         return "max_evals" if evals >= max_evals else "search_failed"
-
-    def _norm_1(self, point: Point) -> float:
-        """‖g‖₁ at a point that was looked at."""
-        if math.isnan(self._g1):  # the history was there then, and has been cleared since
-            g = point.gradient.vector
-            product = self.vectors.read([self._sum_abs(g)])[0][0]
-            self._g1 = self._in_range(product, lambda wide: self._sum_abs(wide(g)))
-        return self._g1
-
-    def _sum_abs(self, g: Tensor) -> Tensor:
-        """Σ|g_i|, 0-d."""
-        return self.vectors.dot(g, g.sign())
 
     def _in_range(self, product: float, anew: Callable[[Callable], Tensor]) -> float:
         """An inner product as it is, or anew in float64 where float32 may have over- or underflowed.

@@ -221,6 +221,11 @@ class Vectors:
         difference = self.position().sub_(x)
         return difference.abs_().max() if self.numel else difference.sum()
 
+    def lost(self) -> Tensor | None:
+        """How many parameters are not finite (this process's share of them), 0-d; None where a finite step of a flat
+        vector cannot overflow on its way into the parameters."""
+        return None if self._simple else (~self.position().isfinite()).sum()
+
     def place(self, x: Tensor) -> None:
         """Parameters ← x, but those that are inactive in this step stay."""
         self._write(x, only_active=True)
@@ -299,10 +304,7 @@ class Vectors:
 
     def _plain_gradient(self) -> Tensor:
         """The objective's gradient by the parameters themselves, (d,)."""
-        if self._plain_grads():
-            g = torch.cat([p.grad.reshape(-1) for p in self.params])
-        else:
-            g = self._mended_gradient()
+        g = torch.cat([p.grad.reshape(-1) for p in self.params]) if self._plain_grads() else self._mended_gradient()
         if self._sign() < 0:
             g.neg_()
         for piece, p, weight_decay, _ in self._decayed(g):

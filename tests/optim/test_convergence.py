@@ -1,12 +1,10 @@
 """How far L-BFGS comes and how many evaluations it needs, beside scipy's L-BFGS-B and torch's LBFGS.
 
-METHODS × problems: a method is a function of (f, start, budget) that calls f until it stops by itself or f
-raises `Enough`. To add one, write it and put it into METHODS. `pytest -s` prints the tables.
+`pytest -s` prints the tables. The methods are in methods.py, more settings in test_search_matrix.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import statistics
@@ -17,84 +15,12 @@ import torch
 from torch import Tensor
 
 from fuse_lib import LBFGS, data
+from tests.optim.methods import METHODS, Counted, run
 from tests.optim.mgh import PROBLEMS, Problem
 
 F64 = torch.float64
 BUDGET = 1000
 pytestmark = pytest.mark.usefixtures("one_thread")
-STOPPED = ("converged", "no_progress", "non_finite")
-
-
-class Enough(Exception):
-    """The function was called as often as was allowed, or is as low as was asked for."""
-
-
-class Counted:
-    """f and its gradient, with a record of every evaluation.
-
-    done: (value, gradient norm) → whether to stop. values, norms: of all evaluations so far.
-    """
-
-    def __init__(self, f: Callable[[Tensor], Tensor], budget: int, done=lambda value, norm: False) -> None:
-        self.f, self.budget, self.done = f, budget, done
-        self.values: list[float] = []
-        self.norms: list[float] = []
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if len(self.values) == self.budget or (self.values and self.done(self.values[-1], self.norms[-1])):
-            raise Enough
-        with torch.enable_grad():
-            value = self.f(x.requires_grad_())
-            (gradient,) = torch.autograd.grad(value, x)
-        self.values.append(value.item())
-        self.norms.append(gradient.norm().item())
-        return value.detach(), gradient
-
-    def closure(self, x: Tensor) -> Callable[[], Tensor]:
-        def evaluate() -> Tensor:
-            value, x.grad = self(x)
-            return value
-
-        return evaluate
-
-    def first(self, reached: Callable[[float, float], bool]) -> float:
-        """The number of the first evaluation at which (value, gradient norm) is good enough, or inf."""
-        pairs = enumerate(zip(self.values, self.norms, strict=True), 1)
-        return next((k for k, pair in pairs if reached(*pair)), math.inf)
-
-
-def ours(f: Counted, start: Tensor, history_size: int = 10) -> None:
-    x = torch.nn.Parameter(start.clone())
-    opt = LBFGS([x], full_batch=True, history_size=history_size)
-    while opt.last_step is None or opt.last_step.stop_reason not in STOPPED:
-        opt.step(f.closure(x))
-
-
-def torchs(f: Counted, start: Tensor, history_size: int = 10) -> None:
-    """All its iterations in one step, which is cheapest: each step evaluates its start anew."""
-    x = torch.nn.Parameter(start.clone())
-    limits = {"max_iter": 10**6, "max_eval": 10**6, "tolerance_change": 0, "tolerance_grad": 1e-300}
-    torch.optim.LBFGS([x], history_size=history_size, line_search_fn="strong_wolfe", **limits).step(f.closure(x))
-
-
-def scipys(f: Counted, start: Tensor, history_size: int = 10) -> None:
-    optimize = pytest.importorskip("scipy.optimize")
-
-    def evaluate(x):
-        value, gradient = f(torch.tensor(x))
-        return value.item(), gradient.numpy()
-
-    options = {"maxcor": history_size, "ftol": 0, "gtol": 0, "maxiter": 10**6, "maxfun": 10**6}
-    optimize.minimize(evaluate, start.numpy(), jac=True, method="L-BFGS-B", options=options)
-
-
-METHODS = {"ours": ours, "scipy": scipys, "torch": torchs}
-
-
-def run(method: str, f: Counted, start: Tensor) -> Counted:
-    with contextlib.suppress(Enough):
-        METHODS[method](f, start)
-    return f
 
 
 # ---- the problems themselves

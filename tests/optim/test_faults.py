@@ -1244,7 +1244,7 @@ def saved_after(n, switchover="step:2", **options):
 
 
 KEYS = ("failures",)
-UNCHECKED = ("calls", "theta", "collect", "cosine", "rule", "first_order", "slots", "sy", "yy", "S", "s", "entered",
+UNCHECKED = ("calls", "theta", "collect", "cosine", "rule", "first_order", "slots", "sy", "yy", "S", "of_g", "entered",
              "has_pair")  # fmt: skip
 
 

@@ -248,7 +248,7 @@ def test_dtypes_survive_loading():
     again = twin.state_dict()["state"]
     assert state[0]["fuse_S"].dtype == again[0]["fuse_S"].dtype == torch.bfloat16
     assert state[0]["fuse_sy"].dtype == again[0]["fuse_sy"].dtype == torch.float64
-    assert state[1]["fuse_S"].shape == (3, *list(model.parameters())[1].shape)
+    assert state[1]["fuse_S"].shape == (4, *list(model.parameters())[1].shape)
     for index in state:
         assert list(state[index]) == list(again[index])
         for key, value in state[index].items():
