@@ -1,6 +1,6 @@
-"""In JupyterLab, in a browser: run all cells, move a slider by the keyboard, and see the figure change.
+"""In JupyterLab, in a browser: run all cells, move a control, and see the figure change.
 
-Every notebook that has a slider, and a tiny one. Skipped where there is no Chromium.
+Every notebook that has controls, and tiny ones. Skipped where there is no Chromium.
 """
 
 import os
@@ -25,12 +25,13 @@ FLAGS = (
 )  # fmt: skip
 WITH_WIDGET = [p for p in course.ALL if any(course.has_widget(c) for c in course.load(p).cells)]
 RUNS = 600  # seconds that a notebook may take on a busy machine
-TINY = [
-    "import matplotlib.pyplot as plt\nfrom fuse_lib.widgets import explore, slider",
+CONTROLS = ".noUi-handle, .widget-dropdown select"
+SOURCE = [
+    "import matplotlib.pyplot as plt\nfrom fuse_lib.widgets import choice, explore, slider",
     "def draw(height):\n    fig, ax = plt.subplots(figsize=(3, 2))\n    ax.bar(['a'], [height])\n"
     "    ax.set(ylim=(0, 10))\n    return fig",
-    "explore(draw, height=slider(0, 10, 3))",
 ]
+TINY = {"slider": "explore(draw, height=slider(0, 10, 3))", "choice": "explore(draw, height=choice([3, 6], 3))"}
 
 pytestmark = [
     pytest.mark.slow,
@@ -44,18 +45,21 @@ def server(tmp_path_factory):
     folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
     for path in WITH_WIDGET:
         shutil.copy(path, folder)
-    cells = [nbformat.v4.new_code_cell(source) for source in TINY]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "tiny.ipynb")
+    for name, last in TINY.items():
+        cells = [nbformat.v4.new_code_cell(source) for source in [*SOURCE, last]]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
     with socket.socket() as any_socket:
         any_socket.bind(("127.0.0.1", 0))
         port = any_socket.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
                "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}",
-               "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
+               "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]  # fmt: skip
     kinds = ("_CONFIG", "_RUNTIME", "LAB_SETTINGS", "LAB_WORKSPACES")
     settings = {f"JUPYTER{kind}_DIR": str(home / kind) for kind in kinds}  # the user's own are left alone
+    news = home / "LAB_SETTINGS" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    news.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # no question in the way
     address = f"http://127.0.0.1:{port}"
     with open(home / "log", "wb") as log:
         process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT)
@@ -105,7 +109,7 @@ class Lab:
         self.driver = driver
         driver.get(f"{address}/lab/tree/{name}?reset")
         ready = "return window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-        wait(lambda: driver.execute_script(ready), 90, self.text)
+        wait(lambda: driver.execute_script(ready), 180, self.text)
 
     def text(self):
         return self.driver.execute_script("return document.body.innerText")[-2000:]
@@ -144,30 +148,35 @@ class Lab:
         return [element for element in found if element.is_displayed()]
 
 
-def moves_a_slider_and_sees_the_figure_change(address, name, number):
+def moves_a_control_and_sees_the_figure_change(address, name, number):
     from selenium.webdriver import Keys
+    from selenium.webdriver.support.select import Select
 
     with browser() as driver:
         lab = Lab(driver, address, name)
         lab.run_all()
         lab.show(number)
-        wait(lambda: lab.find(".noUi-handle") and lab.find("img.widget-image"), 30, lab.text)
-        handle, figure = lab.find(".noUi-handle")[0], lab.find("img.widget-image")[0]
-        value, before = handle.get_attribute("aria-valuenow"), figure.get_attribute("src")
-        driver.execute_script("arguments[0].focus()", handle)
-        key = Keys.ARROW_RIGHT if float(value) < float(handle.get_attribute("aria-valuemax")) else Keys.ARROW_LEFT
-        handle.send_keys(key)
+        wait(lambda: lab.find(CONTROLS) and lab.find("img.widget-image"), 30, lab.text)
+        control, figure = lab.find(CONTROLS)[0], lab.find("img.widget-image")[0]
+        before = figure.get_attribute("src")
+        if control.tag_name == "select":  # JupyterLab takes the arrow keys up and down for itself
+            options = Select(control).options
+            options[0 if options[-1].is_selected() else -1].click()
+        else:
+            at_end = control.get_attribute("aria-valuenow") == control.get_attribute("aria-valuemax")
+            driver.execute_script("arguments[0].focus()", control)
+            control.send_keys(Keys.LEFT if at_end else Keys.RIGHT)
         wait(lambda: figure.get_attribute("src") != before, 60, lab.text)
-        assert handle.get_attribute("aria-valuenow") != value
         assert int(driver.execute_script("return arguments[0].naturalWidth", figure)) > 100
 
 
-def test_a_tiny_notebook(server):
-    moves_a_slider_and_sees_the_figure_change(server, "tiny.ipynb", len(TINY) - 1)
+@pytest.mark.parametrize("name", TINY)
+def test_a_tiny_notebook(server, name):
+    moves_a_control_and_sees_the_figure_change(server, f"{name}.ipynb", 2)
 
 
 @pytest.mark.parametrize("path", WITH_WIDGET, ids=lambda p: p.stem)
-def test_a_notebook_with_a_slider(server, path):
+def test_a_notebook_with_controls(server, path):
     cells = course.load(path).cells
     number = next(n for n, cell in enumerate(cells) if course.has_widget(cell))
-    moves_a_slider_and_sees_the_figure_change(server, path.name, number)
+    moves_a_control_and_sees_the_figure_change(server, path.name, number)

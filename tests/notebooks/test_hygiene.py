@@ -122,7 +122,7 @@ def test_a_prediction_is_asked_for_before_the_main_result(path):
     main = next(n for n, c in enumerate(cells) if CHECKED in tags(c))
     asked = [c.source for c in cells[:main] if c.cell_type == "markdown" and "> **Predict" in c.source]
     assert asked
-    assert all("(a)" in text and "(b)" in text for text in asked)
+    assert any("(a)" in text and "(b)" in text for text in asked)
 
 
 @each
