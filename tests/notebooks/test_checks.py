@@ -1,8 +1,8 @@
 """A stored number that is wrong is found, in each notebook; and its checked numbers hold with one thread.
 
 Each notebook is copied, and each of its checked cells put there three times: as it is, with one digit or boolean of its
-stored output changed, and as it is. nbval has to reject the second and nothing else. The copy runs as a whole with one
-thread, so that this is the first of the two passes over all notebooks; `make test` makes the other, with two.
+stored output changed, and as it is. nbval has to reject the second and nothing else; a checked cell can thus be run
+again, as learners do. The copy runs as a whole with one thread, so that this is the first of the two passes over all notebooks; `make test` makes the other, with two.
 """
 
 import copy
@@ -75,6 +75,7 @@ def test_a_changed_number_is_found_and_nothing_else_is_with_one_thread(path, tmp
     nbformat.write(notebook, tmp_path / path.name)
     passed, failed, said = nbval(tmp_path / path.name, threads=1)
     assert wrong
+    assert not failed & {n + 1 for n in wrong}, f"a checked cell gives something else when it is run again\n{said}"
     assert failed == set(wrong), said
     assert len(passed) == sum(c.cell_type == "code" for c in notebook.cells) - len(wrong)
 
