@@ -1,8 +1,9 @@
 """A stored number that is wrong is found, in each notebook; and its checked numbers hold with one thread.
 
 Each notebook is copied, and each of its checked cells put there three times: as it is, with one digit or boolean of its
-stored output changed, and as it is. nbval has to reject the second and nothing else; a checked cell can thus be run
-again, as learners do. The copy runs as a whole with one thread, so that this is the first of the two passes over all notebooks; `make test` makes the other, with two.
+stored output changed, and as it is. nbval has to reject the second and nothing else; so a checked cell must stand being
+run again, as learners do. The copy runs as a whole with one thread: this is the first of the two passes over all
+notebooks, and `make test` makes the other, with two.
 """
 
 import copy
