@@ -14,7 +14,7 @@ NBVAL := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= -q --nbval-cell-t
 help:
 	@echo "make run        execute the first notebook; page and figures in build/"
 	@echo "make test       all tests: library, documentation examples, notebooks"
-	@echo "make alone      each notebook by itself in an empty folder, offline, with the wheel"
+	@echo "make alone      each notebook by itself in an empty folder, offline, and in a browser"
 	@echo "make lab        open the course in JupyterLab"
 	@echo "make notebooks  write notebooks/*.ipynb anew from notebooks/source and execute them"
 	@echo "make lint       ruff;  make format lets it correct"
@@ -37,7 +37,7 @@ test: $(READY)
 	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
 
 alone: $(READY)
-	@FUSE_ALONE=all $(BIN)/python -m pytest -rP tests/notebooks/test_alone.py
+	@FUSE_ALONE=all $(BIN)/python -m pytest -rP tests/notebooks/test_alone.py tests/notebooks/test_browser.py
 
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks

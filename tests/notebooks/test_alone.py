@@ -17,8 +17,6 @@ import pytest
 from fuse_lib import cli
 from tests.notebooks import course
 
-ALWAYS = ("00", "03", "04")
-CHOSEN = [p for p in course.ALL if p.stem[:2] in ALWAYS or os.environ.get("FUSE_ALONE") == "all"]
 COLAB = 'import sys, types; sys.modules["google.colab"] = types.ModuleType("google.colab")\n'
 CLOSED = "http://127.0.0.1:9"
 
@@ -50,7 +48,7 @@ def without_network():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
-@pytest.mark.parametrize("path", CHOSEN, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", course.CHOSEN, ids=lambda p: p.stem)
 def test_it_runs_alone_and_offline_and_takes_the_minutes_it_says(path, colab, wheel, tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()

@@ -1,6 +1,7 @@
 """In JupyterLab, in a browser: run all cells, move a control, and see the figure change.
 
-Every notebook that has controls, and tiny ones. Skipped where there is no Chromium.
+Notebooks that have controls (03 and 04; all with FUSE_ALONE=all, `make alone`), and tiny ones.
+Skipped where there is no Chromium.
 """
 
 import os
@@ -23,7 +24,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1200,1000",
 )  # fmt: skip
-WITH_WIDGET = [p for p in course.ALL if any(course.has_widget(c) for c in course.load(p).cells)]
+WITH_WIDGET = [p for p in course.CHOSEN if any(course.has_widget(c) for c in course.load(p).cells)]
 RUNS = 600  # seconds that a notebook may take on a busy machine
 CONTROLS = ".noUi-handle, .widget-dropdown select"
 SOURCE = [
