@@ -4,11 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lab notebooks lint format clean help
+# Notebooks that print the same in each run, with any number of threads: every output of theirs is compared.
+STRICT :=
+LAX := $(filter-out $(STRICT),$(wildcard notebooks/[0-9][0-9]_*.ipynb))
+NBVAL := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= -q --nbval-cell-timeout=600
+
+.PHONY: run test alone lab notebooks lint format clean help
 
 help:
 	@echo "make run        execute the first notebook; page and figures in build/"
 	@echo "make test       all tests: library, documentation examples, notebooks"
+	@echo "make alone      each notebook by itself in an empty folder, offline, and in a browser"
 	@echo "make lab        open the course in JupyterLab"
 	@echo "make notebooks  write notebooks/*.ipynb anew from notebooks/source and execute them"
 	@echo "make lint       ruff;  make format lets it correct"
@@ -23,10 +29,15 @@ $(READY): pyproject.toml
 run: $(READY)
 	@$(BIN)/python -m fuse_lib run 00 --out build
 
+# The notebooks run twice, with one thread in tests/notebooks/test_checks.py and with two by nbval here.
 test: $(READY)
 	@$(BIN)/python -m pytest
-	@$(BIN)/python -m pytest -o addopts= -q --nbval-lax --nbval-cell-timeout=600 notebooks
+	@$(NBVAL) --nbval-lax $(LAX)
+	@test -z "$(STRICT)" || $(NBVAL) --nbval $(STRICT)
 	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
+
+alone: $(READY)
+	@FUSE_ALONE=all $(BIN)/python -m pytest -rP tests/notebooks/test_alone.py tests/notebooks/test_browser.py
 
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import nbformat
 import papermill
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-_PACKAGE = Path(__file__).resolve().parent
-FOLDER = _PACKAGE.parent / "notebooks"
+from fuse_lib import pages
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 QUIET = ["--IPKernelApp.log_level=40"]  # of the kernel: its warnings about itself are not the reader's
 TYPES = {"int": int, "float": float, "str": str, "bool": None}
 
@@ -138,11 +138,10 @@ def run(path: Path, out: Path, values: dict[str, object] | None = None) -> Path:
 
 
 def write_page(notebook: Path) -> Path:
-    """An HTML page beside an executed notebook, with the figures inside and their alternative texts."""
-    exporter = HTMLExporter(template_name="fuse", extra_template_basedirs=[str(_PACKAGE / "templates")])
+    """An HTML page beside an executed notebook (see `fuse_lib.pages`)."""
     content = nbformat.read(notebook, as_version=4)
     content.metadata["title"] = title(notebook)
-    html, _ = exporter.from_notebook_node(content)
+    html, _ = pages.Page().from_notebook_node(content)
     page = notebook.with_suffix(".html")
     page.write_text(html, encoding="utf-8")
     return page

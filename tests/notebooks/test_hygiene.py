@@ -1,32 +1,21 @@
 """What every notebook of the course keeps to."""
 
+import ast
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import nbformat
-import pytest
+from bs4 import BeautifulSoup
 
-from fuse_lib import notebooks
+from fuse_lib import notebooks, pages
+from tests.notebooks.course import ALL, CHECKED, FOLDER, code_cells, each, has_widget, load, minutes, tags, text_of
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 sys.path.insert(0, str(FOLDER))
-import build  # noqa: E402
+import build
 
-ALL = notebooks.every(FOLDER)
-each = pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
-
-
-def load(path):
-    return nbformat.read(path, as_version=4)
-
-
-def text_of(path):
-    return "\n".join(c.source for c in load(path).cells if c.cell_type == "markdown")
-
-
-def code_cells(path):
-    return [c for c in load(path).cells if c.cell_type == "code"]
+WIDE = 160  # characters of source, inline formulas among them; links, tables and displayed formulas may be wider
 
 
 def test_there_are_notebooks_and_each_has_a_source():
@@ -120,14 +109,81 @@ def test_figures_are_png_with_alternative_text_and_words_after_them(path):
 
 
 @each
-def test_something_is_checked_and_something_predicted(path):
-    checked = [c for c in code_cells(path) if "nbval-check-output" in c.metadata.get("tags", [])]
+def test_something_is_checked(path):
+    checked = [c for c in code_cells(path) if CHECKED in tags(c)]
     assert checked
     assert all(c.outputs for c in checked)
-    assert "**Predict" in text_of(path)
+
+
+@each
+def test_a_prediction_is_asked_for_before_the_main_result(path):
+    """What is checked first may be a formula, so: before the last. It is a quote with lettered answers."""
+    cells = load(path).cells
+    main = max(n for n, c in enumerate(cells) if CHECKED in tags(c))
+    asked = [c.source for c in cells[:main] if c.cell_type == "markdown" and "> **Predict" in c.source]
+    assert asked
+    assert any("(a)" in text and "(b)" in text for text in asked)
+
+
+@each
+def test_minutes_are_promised(path):
+    read, run = minutes(path)
+    assert 1 <= read <= 60
+    assert 1 <= run <= 5
 
 
 @each
 def test_no_path_of_a_machine_is_stored(path):
     raw = path.read_text(encoding="utf-8")
     assert not re.search(r"/(home|root|work|Users|tmp)/", raw)
+
+
+@each
+def test_after_controls_comes_the_same_as_a_static_figure(path):
+    cells = load(path).cells
+    for number, cell in enumerate(cells):
+        if has_widget(cell):
+            after = cells[number + 1]
+            images = [o for o in after.get("outputs", []) if "image/png" in o.get("data", {})]
+            assert images, f"no figure after {cell.source.splitlines()[0]!r}"
+            last = ast.parse(cell.source).body[-1]
+            assert "explore(" in ast.unparse(last), "the controls are what the cell ends with, or nobody sees them"
+            assert "plots.show(" in after.source
+
+
+@each
+def test_text_lines_are_readable_in_an_editor(path):
+    for cell in load(path).cells:
+        if cell.cell_type == "markdown":
+            for line in cell.source.splitlines():
+                free = "](http" in line or line.lstrip().startswith(("|", "$$"))
+                assert free or len(line) <= WIDE, line
+
+
+@each
+def test_links_lead_somewhere(path):
+    """Beside the notebook, or in this checkout where they name the public address; and the next one is linked."""
+    text, address = text_of(path), build.address()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        target = re.sub(rf"^{re.escape(address['repository'])}/(blob|tree)/{address['branch']}/", "../", link)
+        if target.startswith("#"):
+            headings = [
+                line.lstrip("#").strip().replace(" ", "-") for line in text.splitlines() if line.startswith("#")
+            ]
+            assert target[1:] in headings, link
+        elif "://" not in target:
+            assert (FOLDER / target.partition("#")[0]).exists(), link
+    following = ALL[ALL.index(path) + 1 :][:1]
+    for after in following:
+        assert f"({after.name})" in text, f"no link to the next notebook, {after.name}"
+        assert f"[{notebooks.title(after)}]({after.name})" in text, "the link's text is the next one's title"
+
+
+@each
+def test_the_page_has_the_figures_with_their_alternative_texts(path, tmp_path):
+    stored = [o for c in code_cells(path) for o in c.outputs if "image/png" in o.get("data", {})]
+    page = notebooks.write_page(Path(shutil.copy(path, tmp_path))).read_text(encoding="utf-8")
+    images = BeautifulSoup(page, "html.parser").find_all("img", src=re.compile("^data:image/png"))
+    assert [image["alt"] for image in images] == [o.metadata["image/png"]["alt"] for o in stored]
+    if pages.convert is not None:
+        assert "MathJax" not in page, "a formula that latex2mathml does not know needs a network"
