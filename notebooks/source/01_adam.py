@@ -52,6 +52,7 @@ from fuse_lib.exercises import check, hint, solution
 
 plots.use_style()
 torch.set_default_dtype(torch.float64)  # so that what we see is Adam and not rounding
+torch.set_num_threads(1)  # the vectors are so short that a second thread costs more than it brings
 device = "cpu" if device == "auto" else device
 if profile == "full":
     steps, seeds = 5 * steps, 5 * seeds
