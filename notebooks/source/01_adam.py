@@ -596,6 +596,8 @@ def run_torch(make, evaluations):
     while spent[-1] < evaluations:
         at.append(spent[-1])
         f.append(float(opt.step(closure).detach()))
+        if f[-1] < 1e-25:
+            break  # there is nothing left to minimise
     return at, f
 
 

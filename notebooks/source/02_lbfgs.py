@@ -464,7 +464,7 @@ def closure():
 
 
 x, g, pairs, apart, gain = w.detach().clone(), value_and_gradient(logistic, w)[1], [], 0.0, 1.0
-while gain > 1e-9:
+while gain > 1e-9 and len(pairs) < 300:
     opt.step(closure)
     s = w.detach() - x
     if pairs:
@@ -532,6 +532,8 @@ def evaluations(f, start, m, target, limit=2000):
         opt.step(closure)
         if opt.last_step.loss_after <= target:
             return count
+        if opt.last_step.stop_reason in ("converged", "no_progress"):
+            break
     return math.nan
 
 
@@ -708,6 +710,7 @@ plots.show(fig, alt="Training objective over evaluations, two panels. Ordinary w
 # **What you see.** From ordinary weights L-BFGS needs no help. From tiny ones, answer **(b)**: it ends within a dozen evaluations at the value of a net that knows nothing, and reports `converged`. It is not even wrong: the gradient is
 # tiny, the loss no longer changes within its seven digits, and all curvature that it has seen leads to the saddle. *Adam divides by the size of the gradient*, however tiny ([01](01_adam.ipynb), section 3), and
 # walks away at full speed. And FUSE-PV, which starts as Adam, gets both.
+# (Adam's learning rate is not tuned here: the figure is about where L-BFGS gets away and where it does not.)
 #
 # This is the case for a first-order phase in one figure. It is not the whole truth, though. Is it just float32? And are weights that are too *large* as bad for L-BFGS?
 
