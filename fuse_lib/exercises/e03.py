@@ -124,7 +124,7 @@ EXERCISES = (
             "b",
             "one small difference among noisy ones is an accident. A window of several steps does not fall for it.",
             {
-                "a": "it was falling still: the full loss was about twice its final value.",
+                "a": "it was falling still: in the full-batch run the loss at step 20 is about twice its final value.",
                 "c": "Adam's step was as long as before; the difference of two batches hides what it did.",
             },
         ),
