@@ -686,7 +686,7 @@ for name, rule in rules.items():
 #
 # Look at the last line of the check above as well: at the flat start $\lVert g\rVert^2$ is far *below* $\zeta$. The gradient-norm criterion takes a small gradient for
 # a nearby minimum and fires after the very first step. Here that is late enough, by luck. A rule such as
-# `AllOf(AtStep(100), GradientNorm(1e-2, 20))` from `fuse_lib.switchover` leaves nothing to luck.
+# `AllOf(AtStep(100), GradientNorm(1e-2, 20))` from `fuse_lib.switchover` switches when both are met, at step 100 at the earliest.
 
 # %% [markdown]
 # **Quick check 03.7** Why did L-BFGS alone stop at the flat start? **(a)** it had found a minimum; **(b)** the changes of the loss
