@@ -1,0 +1,841 @@
+# %% [markdown]
+# # 03 · FUSE-PV, step by step
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@repository_path@/blob/@branch@/notebooks/03_fuse_pv.ipynb)
+# [![The paper: arXiv 2503.04204](https://img.shields.io/badge/arXiv-2503.04204-b31b1b)](https://arxiv.org/abs/2503.04204)
+# [![Text: CC BY 4.0, code: MIT](https://img.shields.io/badge/text-CC%20BY%204.0%20%C2%B7%20code%20MIT-blue)](@repository@)
+#
+# **You will learn**
+#
+# - to write FUSE-PV yourself, in about 40 lines, and to check them against one line of `fuse_lib`,
+# - to compute the paper's three switchover criteria from a run, and what each of them overlooks,
+# - what is handed over at the switch, and what it costs,
+# - what switching too early or too late costs, and from which starts Adam's first steps pay,
+# - to use `FusePV` in your own loop: minibatches first, the full batch after the switch, saving and loading.
+#
+# **You need first**: [00 · Start here](00_start_here.ipynb), [01 · Adam](01_adam.ipynb) and [02 · L-BFGS](02_lbfgs.ipynb).
+#
+# **Minutes**: 35 to read, 1 to run.
+
+# %% tags=["install"]
+# On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
+import importlib.util, os, subprocess, sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("fuse_lib") is None:
+    source = os.environ.get("FUSE_LIB_SOURCE", "git+@repository@@@branch@")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", source], check=True)
+
+# %% tags=["parameters"]
+dataset: str = "digits"  # bundled; or "mnist", … (see data/README.md)
+seed: int = 0  # of the initial weights
+budget: int = 300  # gradient evaluations in a run, each over all training images
+switch: int = 50  # after how many steps of Adam FUSE-PV goes over to L-BFGS
+lr: float = 0.03  # Adam's learning rate
+zeta: float = 0.01  # threshold of the gradient-norm criterion, in the units of ‖g‖²
+sigma: float = 0.001  # threshold of the loss-change criterion, in the units of the loss
+window: int = 20  # steps in the windowed criteria
+target: float = 0.127  # the objective at which the cost of a run is read off
+profile: str = "quick"  # "full": all 60,000 training images of MNIST, which you need to have
+device: str = "auto"  # "cpu", "cuda", … ; "auto" takes a GPU where there is one
+out: str = ""  # a CSV file for the one-row summary of this run
+
+# %%
+if not (1 <= switch < budget and window >= 1 and zeta > 0 and sigma > 0 and profile in ("quick", "full")):
+    raise ValueError(f"switch={switch}, budget={budget}, window={window}, zeta={zeta}, sigma={sigma}, profile={profile!r}; "
+                     "allowed are 1 ≤ switch < budget, window ≥ 1, positive thresholds, and the profiles 'quick' and 'full'")
+
+# %%
+import io
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from fuse_lib import FusePV, data, models, plots
+from fuse_lib.exercises import check, hint, solution
+from fuse_lib.widgets import explore, slider
+
+plots.use_style()
+if device == "auto":
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+images = data.load("mnist" if profile == "full" else dataset, device=device)
+print(images)
+
+# %% [markdown]
+# ## 1 · The algorithm
+#
+# The paper's Algorithm 4, in words:
+#
+# 1. **First phase.** Take steps of Adam, $x_{k+1} = x_k - \alpha\,\hat m_k / (\sqrt{\hat v_k} + \epsilon)$. While it
+#    runs, keep the last $m$ curvature pairs $s_k = x_{k+1} - x_k$, $y_k = g_{k+1} - g_k$.
+# 2. **Switch.** After each step ask a criterion. Once it holds, never go back.
+# 3. **Second phase.** Take steps of L-BFGS, $x_{k+1} = x_k + t_k p_k$: the direction $p_k = -H_k g_k$ from the
+#    two-loop recursion over the stored pairs, the length $t_k$ from a Wolfe line search.
+#
+# (Torch's Adam, which we use, adds $\epsilon$ after the bias correction; the paper's form adds it before. The two differ
+# a little in the first steps, where gradients are as small as $\epsilon$.)
+#
+# Our problem: a net with one hidden layer of 32 tanh units on images of handwritten digits, full batch, with a small
+# penalty, so that there is a minimum to reach:
+#
+# $$f(w) = \frac{1}{n}\sum_{i=1}^n \mathrm{CE}\big(\mathrm{net}_w(x_i), y_i\big) + \frac{10^{-3}}{2}\,\|w\|^2$$
+
+# %%
+def build(seed=seed, hidden=(32,), scale=1.0):
+    """A tanh net; scale multiplies torch's initial weights (section 6)."""
+    net = models.build("mlp", in_shape=images.in_shape, seed=seed, hidden=hidden, activation=torch.nn.Tanh)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(scale)
+    return net.to(device)
+
+
+def objective(net):
+    penalty = sum(p.square().sum() for p in net.parameters())
+    return F.cross_entropy(net(images.x_train), images.y_train) + 1e-3 / 2 * penalty
+
+
+print(f"{models.num_parameters(build()):,} parameters, objective at the start {objective(build()).item():.3f}")
+
+# %% [markdown]
+# ## 2 · By hand
+#
+# We need one helper: look at the point where the net is. It returns the parameters and the gradient as one long vector each.
+
+# %%
+def look(net):
+    """(x, f, g) at the net's parameters; leaves the gradients in place for Adam."""
+    net.zero_grad()
+    loss = objective(net)
+    loss.backward()
+    g = torch.cat([p.grad.flatten() for p in net.parameters()])
+    return parameters_to_vector(net.parameters()).detach(), loss.item(), g
+
+
+# %% [markdown]
+# The two-loop recursion of notebook 02, which turns pairs and gradient into a direction:
+
+# %%
+def two_loop(g, pairs):
+    """p = −Hg from the pairs (s, y), oldest first."""
+    q, a = -g, []
+    for s, y in reversed(pairs):
+        a.append(s.dot(q) / s.dot(y))
+        q = q - a[-1] * y
+    s, y = pairs[-1]
+    q = q * s.dot(y) / y.dot(y)  # H₀ = γI
+    for (s, y), a_i in zip(pairs, reversed(a), strict=True):
+        q = q + (a_i - y.dot(q) / s.dot(y)) * s
+    return q
+
+
+# %% [markdown]
+# And FUSE-PV with the iteration criterion. In place of a full Wolfe search it halves the step until the loss has
+# fallen enough (Armijo's condition), and it keeps a pair only if $s^\top y > 0$:
+
+# %%
+def fuse_by_hand(net, steps, m=10):
+    """Adam for `switch` steps, then L-BFGS. The loss at each accepted point, and all evaluations."""
+    adam = torch.optim.Adam(net.parameters(), lr=lr)
+    x, f, g = look(net)
+    losses, pairs, evals = [f], [], 1
+    for k in range(steps):
+        if k < switch:  # first phase
+            adam.step()
+            x_new, f_new, g_new = look(net)
+            evals += 1
+        else:  # second phase
+            p, t = two_loop(g, pairs), 2.0
+            f_new = math.inf
+            while f_new > f + 1e-4 * t * g.dot(p) and t > 1e-6:
+                t = t / 2  # 1 at first
+                vector_to_parameters(x + t * p, net.parameters())
+                x_new, f_new, g_new = look(net)
+                evals += 1
+        if (x_new - x).dot(g_new - g) > 0:  # else it is no curvature pair
+            pairs = [*pairs, (x_new - x, g_new - g)][-m:]
+        x, f, g = x_new, f_new, g_new
+        losses.append(f)
+    return losses, evals
+
+
+# %% [markdown]
+# ## 3 · In one line
+#
+# `FusePV(net.parameters(), lr=lr, switchover="step:50", full_batch=True)` is meant to do the same. It differs on purpose
+# in two ways: its line search is a strong Wolfe search, and on entering the second phase it spends one
+# evaluation on testing the promise that `full_batch=True` makes (section 7).
+#
+# All else must agree. We keep a table of what each step tells; `spent` counts the evaluations before the step.
+
+# %%
+def train(net, opt, f=objective, budget=budget):
+    """Until the budget is spent or the optimizer says that it is done; a row for each step."""
+    rows, evals = [], 0
+
+    def closure():
+        nonlocal evals
+        evals += 1
+        opt.zero_grad()
+        loss = f(net)
+        loss.backward()
+        return loss
+
+    while evals < budget:
+        spent, loss = evals, float(opt.step(closure).detach())  # the loss where the step started
+        report = getattr(opt, "last_step", None)  # torch's Adam has none
+        told = {} if report is None else report.as_dict()
+        rows.append({**told, "spent": spent, "loss": loss})
+        if told.get("stop_reason") in ("converged", "no_progress"):
+            break
+    return pd.DataFrame(rows)
+
+
+def fuse_pv(net, rule=f"step:{switch}", **options):
+    return FusePV(net.parameters(), lr=lr, switchover=rule, **{"full_batch": True, **options})
+
+
+# %% [markdown]
+# > **Predict.** Compare the losses of our loop and of `FusePV` at the same step. They will be **(a)** the same bit for bit
+# > throughout; **(b)** the same bit for bit up to the switch, then close, then apart; **(c)** only similar, from the start.
+
+# %%
+by_hand, evals_by_hand = fuse_by_hand(build(), steps=2 * switch)
+net = build()
+run = train(net, fuse_pv(net))
+both = pd.DataFrame({"by hand": by_hand, "FusePV": run.loss[: len(by_hand)]})
+both.reindex([0, 1, switch, switch + 1, switch + 2, switch + 5, switch + 20, 2 * switch]).round(5)
+
+# %% [markdown]
+# Answer **b**. Up to the switch both *are* torch's Adam. Then both go along the same direction, and stop at different
+# lengths: our loop tries 1, 1/2, 1/4, …, and the Wolfe search fits a cubic. From there on they are two good runs, not one.
+# Let us check that direction, the one that the pairs of Adam's last ten steps have made:
+
+# %% tags=["nbval-check-output"]
+def after(steps, hand):
+    """The parameters after so many steps."""
+    net = build()
+    if hand:
+        fuse_by_hand(net, steps)
+    else:
+        opt = fuse_pv(net)
+        for _ in range(steps):
+            opt.step(lambda: look_loss(net))
+    return parameters_to_vector(net.parameters()).detach()
+
+
+def look_loss(net):
+    return torch.tensor(look(net)[1])
+
+
+ours, theirs = (after(switch + 1, hand) - after(switch, hand) for hand in (True, False))
+print("same losses, bit for bit, up to the switch:", bool((both["by hand"] == both["FusePV"])[: switch + 1].all()))
+print(f"cosine between the two first L-BFGS steps: {F.cosine_similarity(ours, theirs, dim=0).item():.3f}")
+print("losses within 2 % of each other to the end: ", bool(((both["by hand"] / both["FusePV"] - 1).abs() < 0.02).all()))
+
+# %% [markdown]
+# ## 4 · When to switch: three criteria
+#
+# | criterion | the paper | `fuse_lib` | unit of the threshold |
+# |---|---|---|---|
+# | iteration | $k \ge K_0$, counted in epochs | `step:K`, counted in steps | steps |
+# | gradient norm | $\frac1K\sum_{k\le K} \mathrm{E}\,\lVert g(x_k)\rVert^2 \le \zeta$ | `gradnorm:ζ`; over the last W steps only: `gradnorm:ζ:W` | loss² / parameter² |
+# | loss change | $\mathrm{E}\,\lvert f(x_k) - f(x_{k-1})\rvert \le \sigma$ | `losschange:σ`; mean over the last W steps: `losschange:σ:W` | loss |
+#
+# Mind the *squared* norm, and that the mean runs over **all** steps so far. How the expectation $\mathrm{E}$ is to be
+# estimated in a run, the summary of the paper that we work from does not state. A mean over the last $W$ steps is our reading of it.
+#
+# No optimizer is needed to understand them, only a trace of Adam: $f_k$ and $\lVert g_k \rVert^2$.
+
+# %%
+def adam_trace(net, f=objective, steps=budget):
+    """Loss and squared gradient norm at the start of each step, which are numbered from 1."""
+    adam, rows = torch.optim.Adam(net.parameters(), lr=lr), []
+    for _ in range(steps):
+        adam.zero_grad()
+        loss = f(net)
+        loss.backward()
+        rows.append((loss.item(), sum(p.grad.square().sum().item() for p in net.parameters())))
+        adam.step()
+    return pd.DataFrame(rows, columns=["loss", "norm_sq"], index=range(1, steps + 1))
+
+
+trace = adam_trace(build())
+
+# %% [markdown]
+# The criteria in four lines:
+
+# %%
+def with_criteria(trace):
+    return trace.assign(
+        mean_all=trace.norm_sq.expanding().mean(),
+        mean_last=trace.norm_sq.rolling(window).mean(),
+        change=trace.loss.diff().abs(),
+        change_last=trace.loss.diff().abs().rolling(window).mean(),
+    )
+
+
+def first_met(values, threshold):
+    """The step at which a criterion holds for the first time, or None."""
+    met = values.index[values <= threshold]
+    return int(met[0]) if len(met) else None
+
+
+trace = with_criteria(trace)
+by_trace = {
+    f"step:{switch}": first_met(pd.Series(-trace.index, index=trace.index), -switch),  # k ≥ K₀
+    f"gradnorm:{zeta}": first_met(trace.mean_all, zeta),
+    f"gradnorm:{zeta}:{window}": first_met(trace.mean_last, zeta),
+    f"losschange:{sigma}": first_met(trace.change, sigma),
+    f"losschange:{sigma}:{window}": first_met(trace.change_last, sigma),
+}
+
+# %% [markdown]
+# > **Predict.** With the same $\zeta = 0.01$, how much later does the mean over *all* steps fall below it than the mean over
+# > the last 20: **(a)** about 20 steps; **(b)** about 80 steps; **(c)** never within 300 steps?
+
+# %%
+fig, (top, low) = plt.subplots(2, 1, figsize=(7, 7.5), sharex=True)
+looks = {"one": {"color": "0.6", "linewidth": 1.2}, "all": {"color": "C1", "linestyle": "--"}, "last": {"color": "C2"}}
+top.plot(trace.norm_sq, **looks["one"], label=r"$\Vert g_k\Vert^2$")
+top.plot(trace.mean_all, **looks["all"], label="mean over all steps")
+top.plot(trace.mean_last, **looks["last"], label=f"mean over the last {window}")
+low.plot(trace.change, **looks["one"], label=r"$|f_k - f_{k-1}|$")
+low.plot(trace.change_last, **looks["last"], label=f"mean over the last {window}")
+fired = [(top, "all", by_trace[f"gradnorm:{zeta}"], zeta), (top, "last", by_trace[f"gradnorm:{zeta}:{window}"], zeta),
+         (low, "one", by_trace[f"losschange:{sigma}"], sigma), (low, "last", by_trace[f"losschange:{sigma}:{window}"], sigma)]
+for ax, look_of, step, threshold in fired:
+    ax.axhline(threshold, color="0.3", linewidth=1, linestyle=(0, (1, 1)))
+    if step is not None:
+        ax.plot([step], [threshold], "o", color=looks[look_of]["color"], markeredgecolor="black", markersize=9)
+        side = "right" if look_of == "one" else "left"  # of the text
+        ax.annotate(str(step), (step, threshold), xytext=(0, 7), textcoords="offset points", ha=side)
+for ax, what in ((top, rf"squared gradient norm; dotted: $\zeta$ = {zeta}"), (low, rf"loss change; dotted: $\sigma$ = {sigma}")):
+    ax.set(yscale="log", title=what)
+    ax.legend(loc="upper right")
+    ax.set_ylim(top=20)
+low.set(xlabel="step k of Adam")
+fig.tight_layout()
+plots.show(fig, alt="Two panels over the steps of Adam on a log scale. Top: the squared gradient norm falls by five orders of "
+           "magnitude, its mean over the last steps follows a little later, its mean over all steps hardly falls. Below: the loss "
+           "change and its windowed mean. Dots mark where each crosses its dotted threshold.")
+
+# %% [markdown]
+# The dots are where a rule fires. **Top**: the gradient norm itself is below $\zeta$ after a dozen steps, its mean over the last
+# 20 at step 27, the mean over all steps at 106 (answer **b**), when the squared norm is 800 times smaller than $\zeta$. The first
+# ten steps, with squared norms near 0.1, stay in that mean for ever and fade only like $1/K$: at step 200 it is still above 0.005,
+# while $\lVert g_k\rVert^2$ is near $2\cdot10^{-6}$. So the paper's running mean is *late*, the later the
+# larger the first gradients were; to fire at all, its $\zeta$ has to be chosen with the start in mind.
+# **Below**: here, on a full batch, the loss falls smoothly, and the window costs only some ten steps.
+# **Both**: after step 200 Adam trips. With a constant step it becomes unstable in a narrow valley, and the gradient grows by
+# three orders of magnitude before it recovers. A small gradient *now* is no promise; that is why a rule, once met, stays met.
+#
+# Does `fuse_lib` do the same? We let each rule run and count its first-order steps.
+
+# %%
+def steps_before_switch(rule, f=objective):
+    """First-order steps that FusePV takes before the rule sends it into the second phase, or None."""
+    net = build()
+    opt = fuse_pv(net, rule, handover="none")
+    for step in range(1, budget + 1):
+        def closure():
+            opt.zero_grad()
+            loss = f(net)
+            loss.backward()
+            return loss
+
+        opt.step(closure)
+        if opt.phase == "second_order":
+            return step
+    return None
+
+
+counted = {rule: steps_before_switch(rule) for rule in by_trace}
+
+# %% tags=["nbval-check-output"]
+for rule, step in by_trace.items():
+    print(f"{rule:20} by hand {step!s:5} FusePV {counted[rule]!s:5}", "✓" if step == counted[rule] else "differ")
+
+# %% [markdown]
+# Put your answer in place of the dots; `hint("03.1")` and `solution("03.1")` help.
+#
+# **Exercise 03.1** $K_0$ is an iteration, and the paper counts it in epochs. You have 60,000 images in batches of 512, the last
+# incomplete batch of an epoch is dropped, and want to switch after 3 epochs. Which `K` do you write in `step:K`?
+
+# %%
+check("03.1", ...)
+
+# %% [markdown]
+# **Exercise 03.2** The gradient norms $\lVert g_k \rVert$ of four steps were 2, 1, 1 and 0. What does the paper's
+# gradient-norm criterion compare with $\zeta$ after the fourth?
+
+# %%
+check("03.2", ...)
+
+# %% [markdown]
+# **Exercise 03.3** (code) Write the gradient-norm criterion: a function that takes the list of squared norms of the steps and
+# $\zeta$, and returns after how many steps the mean over all steps so far is at most $\zeta$ for the first time; −1 if it never is.
+
+# %%
+def fires_after(norms_sq, zeta):
+    return ...
+
+
+check("03.3", ...)  # check("03.3", fires_after)
+
+# %% [markdown]
+# ### Thresholds have units
+#
+# Adam does not care whether the loss is in euros or in cents: multiply it by $c$, and the steps stay the same (but for
+# $\epsilon$). A threshold cares.
+
+# %%
+hundred = with_criteria(adam_trace(build(), f=lambda net: 100 * objective(net)))
+print(f"largest difference of the two losses in 100 steps: {(hundred.loss / 100 - trace.loss).abs()[:100].max():.0e}")
+print(f"gradnorm:{zeta}:{window} fires at step {by_trace[f'gradnorm:{zeta}:{window}']}; on 100 f at {first_met(hundred.mean_last, zeta)}")
+
+# %% [markdown]
+# The same run, and the rule fires far later or never. A threshold that was right for a mean over images is wrong for a sum, for another
+# loss, or for a net with ten times the parameters. `step:K` has no such trouble; it is also the criterion that the paper
+# found slightly better than the other two.
+#
+# **Quick check 03.4** Which $\zeta$ makes the rule fire on $100 f$ where $\zeta = 0.01$ did on $f$? **(a)** 0.01; **(b)** 1;
+# **(c)** 100.
+
+# %%
+check("03.4", ...)
+
+# %% [markdown]
+# ### Noise
+#
+# On minibatches, $f_k$ and $f_{k-1}$ belong to different batches, and $\lVert g_k\rVert^2$ holds the variance of the batch.
+
+# %%
+torch.manual_seed(0)
+
+
+def on_a_batch(net):
+    rows = torch.randint(len(images.y_train), (64,), device=device)
+    return F.cross_entropy(net(images.x_train[rows]), images.y_train[rows]) + 1e-3 / 2 * sum(
+        p.square().sum() for p in net.parameters())
+
+
+noisy = with_criteria(adam_trace(build(), f=on_a_batch))
+print(f"steps 101 to 200, mean ‖g‖²:     full batch {trace.norm_sq[100:200].mean():.0e}, batches of 64 {noisy.norm_sq[100:200].mean():.0e}")
+print(f"steps 101 to 200, mean |f − f'|: full batch {trace.change[100:200].mean():.0e}, batches of 64 {noisy.change[100:200].mean():.0e}")
+for column, threshold in {"mean_last": zeta, "change": sigma, "change_last": sigma}.items():
+    print(f"{column:11} ≤ {threshold}: fires at step {first_met(noisy[column], threshold)}")
+
+# %% [markdown]
+# Noise makes a floor under both quantities: the mean squared norm of a minibatch gradient settles at its variance, the mean
+# loss change at the difference between batches. A threshold below the floor never fires, however near the minimum is; and one
+# above it may fire anywhere. A *single* loss change does the opposite: now and then two batches have nearly the
+# same loss by accident. It fired at step 20; in the full-batch run above, the loss is then still about twice as high as at its end. The window cures the accident, not the floor.
+#
+# **Quick check 03.5** On minibatches, `losschange:0.001` (a single difference) fired early. Why? **(a)** the loss had stopped
+# falling; **(b)** two successive batches happened to have almost the same loss; **(c)** Adam's step was too short.
+
+# %%
+check("03.5", ...)
+
+# %% [markdown]
+# ## 5 · The handover
+#
+# Algorithm 4 stores curvature pairs while Adam runs, so that L-BFGS does not start with an empty memory. `fuse_lib` can also
+# hand over Adam's second moments:
+#
+# | `handover` | the second phase starts with | costs |
+# |---|---|---|
+# | `"none"` | a steepest-descent step | nothing |
+# | `"pairs"` (default, the paper's) | the pairs of Adam's last $m$ steps | full batch: nothing. Minibatches: one more evaluation in each of these $m$ steps, since $y$ needs both gradients on *one* batch |
+# | `"metric"` | $H_0 = \gamma D$, $D_{ii} = 1 / (\sqrt{\hat v_i} / \mathrm{mean}\sqrt{\hat v} + 0.1)$ in place of $\gamma I$ | one vector of memory |
+# | `"both"` | both | both |
+
+# %%
+rows = []
+for mode in ("none", "pairs", "metric", "both"):
+    for one_function in (True, False):
+        net = build()
+        told = train(net, fuse_pv(net, handover=mode, full_batch=one_function), budget=switch + 40)
+        first = told.loc[switch]
+        rows.append({"handover": mode, "full_batch": one_function, "Adam's evaluations": told.evals[:switch].sum(),
+                     "handed_over": first.handed_over, "first step: evals": first.evals, "loss before": first.loss,
+                     "loss after": first.loss_after})
+pd.DataFrame(rows).round(4)
+
+# %% [markdown]
+# `handed_over` is (pairs kept, pairs collected); a pair is kept if its curvature $s^\top y$ is positive beyond rounding. With
+# `full_batch=True` there are nine: the tenth is completed by the second phase's own first evaluation. With
+# `full_batch=False` the library cannot know that two closure calls are of the same function, so it pays ten
+# evaluations for ten pairs.
+#
+# The first L-BFGS steps hardly differ. And the whole run? From a recorded table: the shallow net of this notebook, five
+# seeds, evaluations until the objective is at 0.127 (`OMP_NUM_THREADS=1 python benchmarks/switch_point_03.py` makes the table again).
+#
+# > **Predict.** Compared with handing over nothing, on the same initial weights, **(a)** pairs and metric both save evaluations;
+# > **(b)** pairs save some, the metric none; **(c)** pairs make little difference, and the metric costs evaluations.
+
+# %%
+recorded = pd.read_csv(data.bundled("results/03_switch_points.csv"))
+T = 2.776  # of Student's t with 4 degrees of freedom: 95 % intervals from 5 seeds
+
+fig, ax = plt.subplots(figsize=(7, 3.8))
+handed = recorded[recorded.switch.isin([30, 100]) & (recorded.problem == "shallow")]
+for number, (at, group) in enumerate(handed.groupby("switch")):
+    wide = group.pivot(index="seed", columns="handover", values="evals_to_fine")
+    for place, mode in enumerate(("pairs", "metric", "both")):
+        saved = wide["none"] - wide[mode]  # on the same initial weights
+        y = -place + 0.15 - 0.3 * number
+        ax.errorbar(saved.mean(), y, xerr=T * saved.std() / math.sqrt(len(saved)), color=f"C{number}", marker="so"[number],
+                    capsize=4, label=f"switch after {at}" if place == 0 else None)
+        ax.plot(saved, [y - 0.1] * len(saved), "|", color=f"C{number}", markersize=8)
+ax.axvline(0, color="0.3", linewidth=1)
+ax.set(yticks=[0, -1, -2], yticklabels=["pairs", "metric", "both"], ylim=(-2.6, 0.9), xlabel="evaluations saved on the way to 0.127, against “none”")
+ax.legend(loc="upper left")
+plots.show(fig, alt="Evaluations saved by each kind of handover against none, for switches after 30 and 100 steps, mean of five "
+           "seeds with 95 % intervals and one tick for each seed, around a vertical line at zero.")
+
+# %% [markdown]
+# Each mark is a mean over five seeds with its 95 % interval, each tick a seed; right of the line is better. Answer **c**, here: handing over pairs changes the count
+# by less than five evaluations, in either direction. L-BFGS makes ten pairs of its own in ten steps. The metric is
+# clearly *worse*: about 25 evaluations more after an early switch, 15 after a late one. Adam's second moments are averages of squared gradients along the path,
+# and need not resemble the curvature at its end.
+#
+# One problem is one problem: where the curvature differs much more between directions, it may be otherwise, and a notebook
+# to come measures it. Take the handover as a choice to be tried, not as a gain to be counted on.
+#
+# **Exercise 03.6** Minibatches, `FusePV(…, switchover="step:500", history_size=10, handover="pairs")`. How many gradient
+# evaluations does the first phase cost?
+
+# %%
+check("03.6", ...)
+
+# %% [markdown]
+# ## 6 · Too early, too late
+#
+# A large $\zeta$ switches early, a small one late. What does it cost? We run each switch point, from L-BFGS alone
+# (`step:0`) up to 200 steps of Adam, and count the evaluations until the objective is at 0.127, a value that Adam alone
+# does not reach within this budget.
+
+# %%
+points = [k for k in (0, 10, 25, 50, 75, 100, 125, 150, 175, 200) if k < budget]
+runs = {}
+for k in points:
+    net = build()
+    runs[k] = train(net, fuse_pv(net, f"step:{k}"))
+print({k: len(told) for k, told in runs.items()})
+
+
+def reached(told):
+    """Evaluations spent when the objective was first at the target, or NaN."""
+    return told.spent[told.loss <= target].min()
+
+
+# %%
+def draw(at):
+    """The runs up to the chosen switch, and the cost of each."""
+    at = min(points, key=lambda k: abs(k - at))
+    fig, (top, low) = plt.subplots(2, 1, figsize=(7, 7.5))
+    plots.curve(top, trace.index - 1, trace.loss, "Adam")
+    plots.curve(top, runs[0].spent, runs[0].loss, "L-BFGS")
+    plots.curve(top, runs[at].spent, runs[at].loss, "FUSE-PV")
+    plots.mark_switch(top, at)
+    top.axhline(target, color="0.3", linewidth=1, linestyle=(0, (1, 1)))
+    top.set(ylim=(0.96 * target, 1.4 * target), xlabel="gradient evaluations", title=f"training objective; dotted: the target, {target}")
+    top.legend()
+    costs = [reached(runs[k]) for k in points]
+    low.plot(points, costs, **plots.style("FUSE-PV"))
+    low.plot([at], [reached(runs[at])], "o", color="none", markeredgecolor="black", markersize=15)
+    low.plot(points, points, color="0.6", linewidth=1, linestyle="--")
+    low.set(ylim=(0, budget), xlabel="switch after so many steps of Adam", title="evaluations to the target; dashed: Adam's share of them")
+    fig.tight_layout()
+    return fig
+
+
+explore(draw, at=slider(0, 200, 50, step=25, label="switch after"))
+
+# %%
+plots.show(draw(at=50), alt="Top: the training objective over evaluations of Adam, of L-BFGS alone and of FUSE-PV switching after 50 "
+           "steps. Below: evaluations to the target over the switch point, flat for early switches and rising for late ones.")
+
+# %% [markdown]
+# **Above**, with the switch after 50 steps: FUSE-PV leaves Adam's curve at the dotted line and is near L-BFGS's some fifty evaluations
+# later. Adam ends above the target, and trips once. **Below**: the cost is nearly the same for all switches up to about 50, and then rises; the
+# dashed line is what Adam has used of it. A *late* switch costs, but less than its Adam steps: these have brought the net
+# part of the way. One seed is one seed; here are five, recorded:
+
+# %%
+fig, ax = plt.subplots(figsize=(7, 4.2))
+shallow = recorded[(recorded.problem == "shallow") & (recorded.handover == "pairs") & ~recorded.switch.isin([1, 300])]
+for at, group in shallow.groupby("switch"):
+    ax.plot([at] * len(group), group.evals_to_fine, ".", color="0.6")
+cost = shallow.groupby("switch").evals_to_fine.agg(["mean", "std", "count"])
+ax.errorbar(cost.index, cost["mean"], yerr=T * cost["std"] / cost["count"].pow(0.5), **plots.style("FUSE-PV"), capsize=4)
+ax.plot(cost.index, cost.index, color="0.6", linewidth=1, linestyle="--")
+ax.set(xlabel="switch after so many steps of Adam", ylabel="evaluations to 0.127", ylim=(0, None))
+plots.show(fig, alt="Evaluations to the target over the switch point, mean of five seeds with 95 % intervals: a flat bottom between 0 and "
+           "50 steps, then a rise to about 230 at 200 steps.")
+
+# %% [markdown]
+# Dots are seeds, bars 95 % intervals. Too late is plain: 200 steps of Adam end at 234 evaluations, L-BFGS alone at 149, and Adam alone
+# does not arrive (but in one run of fifteen, over three learning rates). From 50 steps on, each further step of Adam adds about half an evaluation. Too early is
+# *not* to be seen: the lowest mean, at 10 steps, is 11 below that of L-BFGS alone, with a 95 % interval
+# of ± 28 for the difference. From this start Adam's first steps do no harm and no measurable good.
+
+# %%
+cost.round(1)
+
+# %% [markdown]
+# ## 7 · A bad start
+#
+# From this start, "too early" hardly exists. So what are Adam's first steps good for? Let us look for a start where they pay: a deeper
+# net, 64-16-16-16-10, without the penalty, whose initial weights we multiply
+#
+# - by 1: torch's own start;
+# - by 0.1, **flat**: through four layers almost nothing arrives, and nearly nothing comes back as a gradient;
+# - by 30, **saturated**: the tanh units are at ±1, where they are flat, and the first loss is huge.
+#
+# > **Predict.** On which of the three will L-BFGS alone do worse than with ten steps of Adam before it: **(a)** on both bad ones;
+# > **(b)** on the flat one; **(c)** on the saturated one; **(d)** on none, its line search takes care of the scale?
+
+# %%
+def cross_entropy(net):
+    return F.cross_entropy(net(images.x_train), images.y_train)
+
+
+starts = {"flat: weights × 0.1": 0.1, "saturated: weights × 30": 30.0}
+rules = {"Adam": "never", "L-BFGS": "step:0", "FUSE-PV": "step:10"}
+bad = {}
+for start, scale in starts.items():
+    for name, rule in rules.items():
+        net = build(hidden=(16, 16, 16), scale=scale)
+        bad[start, name] = train(net, fuse_pv(net, rule), f=cross_entropy, budget=200)
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.2))
+for ax, start in zip(axes, starts, strict=True):
+    for name in rules:
+        told = bad[start, name]
+        plots.curve(ax, told.spent, told.loss, name)
+    ended = bad[start, "L-BFGS"].iloc[-1]
+    if ended.stop_reason == "converged" and ended.loss > 1:
+        ax.annotate("L-BFGS alone: “converged”", (ended.spent, ended.loss), xytext=(50, -4), textcoords="offset points",
+                    va="center", arrowprops={"arrowstyle": "->", "color": "0.3"})
+    plots.mark_switch(ax, 10, "")
+    ax.set(yscale="log", title=start, xlabel="gradient evaluations", ylabel="cross-entropy")
+axes[0].set(ylim=(1e-3, 4))
+axes[0].legend(loc="lower left")
+axes[1].set_yticks([2, 5, 10, 20], ["2", "5", "10", "20"])
+axes[1].yaxis.set_minor_formatter(plt.NullFormatter())
+fig.tight_layout()
+plots.show(fig, alt="Cross-entropy over evaluations from two bad starts, on a log scale. Left, flat start: L-BFGS alone stops at once at "
+           "2.3, FUSE-PV falls fastest, then Adam. Right, saturated start: all three fall from 20 to about 2 and stay near one another.")
+
+# %% [markdown]
+# The dotted line is FUSE-PV's switch, after ten steps. **Left**, the flat start: L-BFGS alone stops after a handful of evaluations,
+# at the loss of guessing, and calls it converged. The step that it tries is in proportion to the gradient, which is tiny; the loss does not change
+# in float32's seven digits; and a loss that does not change looks like a minimum. Adam divides the gradient by its own size. Its step has the
+# length of the learning rate, however flat the country, and ten of them are enough to leave. Then L-BFGS is the
+# faster one again (answer **b**, for this seed). **Right**, the saturated start: L-BFGS alone is ahead for a hundred evaluations, and then all three are stuck
+# near the same loss.
+
+# %% tags=["nbval-check-output"]
+flat = {name: bad["flat: weights × 0.1", name] for name in rules}
+stopped = flat["L-BFGS"].iloc[-1]
+print(f"L-BFGS alone, flat start: {stopped.stop_reason!r} at loss {stopped.loss:.1f} after fewer than 20 evaluations: {stopped.spent < 20}")
+print(f"with ten steps of Adam before: below 0.1: {flat['FUSE-PV'].loss.min() < 0.1}")
+wide = build(hidden=(16, 16, 16), scale=0.1).double()
+exact = F.cross_entropy(wide(images.x_train.double()), images.y_train)
+norm_sq = sum(g.square().sum().item() for g in torch.autograd.grad(exact, list(wide.parameters())))
+print(f"squared gradient norm at the flat start below ζ: {norm_sq < zeta}")
+
+# %% [markdown]
+# Over five seeds, L-BFGS alone, FUSE-PV with various switch points and Adam alone (switch 300) with its two best learning rates of three: how many runs
+# reach a loss of 0.1 within 300 evaluations, after how many, and the lowest loss (median).
+
+# %%
+pairs_only = recorded[(recorded.handover == "pairs") & (recorded.problem != "shallow")]
+pairs_only = pairs_only[~((pairs_only.switch == 300) & (pairs_only.lr == 0.01))]
+summary = pairs_only.groupby(["problem", "switch", "lr"], sort=False).agg(
+    reached=("evals_to_fine", "count"), evals=("evals_to_fine", "mean"), std=("evals_to_fine", "std"), lowest=("lowest_loss", "median"))
+summary["lowest"] = summary.lowest.map("{:.1e}".format)
+summary[summary.index.get_level_values("switch").isin([0, 1, 10, 50, 300])].round(1)
+
+# %% [markdown]
+# - **deep** (good start): all are alike on the way to 0.1; after that the second phase goes below 1e-8, where Adam ends near 5e-4.
+# - **deep, flat**: L-BFGS alone fails in all five runs; with *one* step of Adam before it, none fails. More than one only delays. Adam
+#   alone, with lr = 0.1, is as quick to 0.1 as the best FUSE-PV; it is the low losses for which L-BFGS is needed.
+# - **deep, flat, float64**: the same start, and L-BFGS alone does well. So it was the plateau *and* float32, not the plateau alone.
+# - **deep, saturated**: nobody arrives. L-BFGS alone ends at a median of 1.6, with ten steps of Adam before at 1.5 (a mean
+#   difference of 0.25 ± 0.23), Adam alone at 1.0 with its best learning rate. The second phase is no help here: what is needed is another start.
+#
+# Large weights alone are no bad start for L-BFGS. With the penalty of section 1, which pulls them back, the shallow net from weights × 30:
+
+# %%
+for name, rule in rules.items():
+    net = build(scale=30.0)
+    told = train(net, fuse_pv(net, rule))
+    print(f"{name:8} from {told.loss[0]:.1f} to {told.loss.min():.3f} in {budget} evaluations")
+
+# %% [markdown]
+# Here Adam is the one that suffers: each of its steps has the length of the learning rate, and it has far to walk. So Adam's
+# first steps pay where the gradient is too small to act on, not wherever a start is "bad".
+#
+# Look at the last line of the check above as well: at the flat start $\lVert g\rVert^2$ is far *below* $\zeta$. The gradient-norm criterion takes a small gradient for
+# a nearby minimum and fires after the very first step. Here that is late enough, by luck. A rule such as
+# `AllOf(AtStep(100), GradientNorm(1e-2, 20))` from `fuse_lib.switchover` switches when both are met, at step 100 at the earliest.
+
+# %% [markdown]
+# **Quick check 03.7** Why did L-BFGS alone stop at the flat start? **(a)** it had found a minimum; **(b)** the changes of the loss
+# along its step were below the rounding error of float32; **(c)** its line search took too long a step.
+
+# %%
+check("03.7", ...)
+
+# %% [markdown]
+# ## 8 · In your own loop
+#
+# The most useful form: Adam on minibatches, where it is at home, then L-BFGS on the full batch. `opt.phase` names the *coming*
+# step's phase, so your closure can look at it and take the rows accordingly.
+
+# %%
+def closure_for(net, opt, batch=64):
+    """Minibatches in the first phase, all images in the second. Counts what it costs, in images."""
+    def closure():
+        n = len(images.y_train)
+        rows = slice(None) if opt.phase == "second_order" else torch.randint(n, (batch,), device=device)
+        closure.images += n if opt.phase == "second_order" else batch
+        opt.zero_grad()
+        loss = F.cross_entropy(net(images.x_train[rows]), images.y_train[rows])
+        loss = loss + 1e-3 / 2 * sum(p.square().sum() for p in net.parameters())
+        loss.backward()
+        return loss
+
+    closure.images = 0
+    return closure
+
+
+torch.manual_seed(0)
+net = build()
+opt = FusePV(net.parameters(), lr=0.01, switchover="step:460", full_batch=True, handover="none")
+closure = closure_for(net, opt)
+for step in range(460 + 100):
+    opt.step(closure)
+    if step in (459, 559):
+        print(f"after {step + 1} steps: objective {objective(net).item():.4f}, {closure.images / len(images.y_train):.0f} passes over the images")
+    if opt.last_step.stop_reason in ("converged", "no_progress"):
+        break
+
+# %% [markdown]
+# 460 steps of 64 images are 20 passes over the data (20 epochs of 23 steps); then each L-BFGS step is about one pass.
+#
+# **`full_batch=True`** is your promise that the closure is *one and the same function each time it is asked*. In return L-BFGS reuses
+# the last evaluation, and pairs are free. Here it holds in the second phase only. So we must not hand over pairs: they would be made of gradients of two
+# different batches. With `handover="none"` (or `"metric"`) only the second phase relies on the promise. The alternative is
+# `full_batch=False`: then pairs are made on one batch, for ten evaluations more, and each L-BFGS step evaluates anew where it starts.
+#
+# What if the promise is broken?
+
+# %%
+net = build()
+opt = FusePV(net.parameters(), lr=0.01, switchover="step:5", full_batch=True)
+try:
+    for _ in range(10):
+        def closure():
+            opt.zero_grad()
+            loss = on_a_batch(net)  # another batch at each call, in both phases
+            loss.backward()
+            return loss
+
+        opt.step(closure)
+except RuntimeError as error:
+    print(f"step {opt.last_step.phase!r}, then {type(error).__name__}: {error}")
+
+# %% [markdown]
+# The first L-BFGS step asks twice at the same point, and an answer that differs is an error, not a bad run. Dropout, batch
+# norm in training mode and points that are drawn anew are found in the same way.
+#
+# **`stop_reason`** in `opt.last_step` says why a step ended early: `"converged"` (the loss no longer changes beyond its rounding error,
+# which section 7 has shown to be no proof of a minimum), `"no_progress"` (twice in a row nothing lower was found), and
+# some more, listed in the docstring of `fuse_lib.StepReport`. Nothing stops by itself: the `break` is yours.
+#
+# **Saving** takes one `state_dict`, as with any torch optimizer, before, at or after the switch: moments, pairs, what the rule remembers.
+
+# %%
+def stepped(net, opt, steps):
+    for _ in range(steps):
+        opt.step(lambda: backward(net, opt))
+    return parameters_to_vector(net.parameters()).detach()
+
+
+def backward(net, opt):
+    opt.zero_grad()
+    loss = objective(net)
+    loss.backward()
+    return loss
+
+
+# %% tags=["nbval-check-output"]
+for at in (switch - 5, switch + 5):  # before and after the switch
+    net = build()
+    opt = fuse_pv(net)
+    stepped(net, opt, at)
+    file = io.BytesIO()
+    torch.save({"net": net.state_dict(), "opt": opt.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    new_net = build(seed=99)  # another start, to be overwritten
+    new_opt = fuse_pv(new_net)
+    new_net.load_state_dict(saved["net"])
+    new_opt.load_state_dict(saved["opt"])
+    same = torch.equal(stepped(net, opt, 20), stepped(new_net, new_opt, 20))
+    print(f"saved in the phase {'first' if at < switch else 'second'}: twenty steps later the same, bit for bit: {same}")
+
+# %% [markdown]
+# **Exercise 03.8** A colleague trains on minibatches throughout the first phase, switches to the full batch, and writes
+# `FusePV(…, switchover="step:500", full_batch=True)`, with all else as it is by default. What goes wrong? **(a)** nothing: the
+# promise is kept in the second phase; **(b)** the pairs handed over mix gradients of different batches, so the first L-BFGS
+# directions rest on noise; **(c)** Adam's steps become more expensive.
+
+# %%
+check("03.8", ...)
+
+# %% [markdown]
+# ## Summary
+#
+# - FUSE-PV is Adam with a memory of its last steps, a criterion, and L-BFGS: about 40 lines by hand, one with `fuse_lib`.
+# - The paper's gradient-norm criterion is a running mean of *squared* norms over all steps. It reacts late (step 106 here, a window of 20: step 27).
+#   A single loss change is noisy on minibatches, and both have a floor there. Thresholds $\zeta$ and $\sigma$ have units; steps have none.
+# - The handover of pairs costs nothing on a full batch; on this problem it changed little, and the metric made it slower.
+# - Switching late costs: 234 evaluations after 200 steps of Adam against 138 after ten. Switching early cost nothing measurable from a good start.
+# - Adam's first steps pay on a plateau in float32, where L-BFGS alone stops at once; one step was enough. They did not on
+#   a saturated start, and not from torch's own.
+# - `opt.phase` tells your loop which batch to take; `full_batch=True` is a promise that is tested; pairs of different batches must not be handed over.
+#
+# Between the two phases there is also a soft way, in which both steps are blended with a weight $\theta$ that falls from 1 to 0: general FUSE, in a notebook to come.
+#
+# ## References
+#
+# - Z. Jiang, et al., *FUSE: First-Order and Second-Order Unified SynthEsis in Stochastic Optimization*, IEEE CAI 2025,
+#   [arXiv 2503.04204](https://arxiv.org/abs/2503.04204)
+# - D. P. Kingma, J. Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015, [arXiv 1412.6980](https://arxiv.org/abs/1412.6980)
+# - D. C. Liu, J. Nocedal, *On the Limited Memory BFGS Method for Large Scale Optimization*, Math. Programming 45, 1989,
+#   [doi 10.1007/BF01589116](https://doi.org/10.1007/BF01589116)
+# - J. Cohen, et al., *Adaptive Gradient Methods at the Edge of Stability*, 2022, [arXiv 2207.14484](https://arxiv.org/abs/2207.14484)
+#   (why Adam trips on a full batch)
+# - E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, [doi 10.24432/C50P49](https://doi.org/10.24432/C50P49)
+#
+# **Next**: [04 · Test functions](04_test_functions.ipynb), where one can see the paths. The criteria are compared
+# over many runs in [05 · Switchover criteria](05_switchover_criteria.ipynb).
+
+# %%
+effective = {"dataset": dataset, "seed": seed, "budget": budget, "switch": switch, "lr": lr, "zeta": zeta, "sigma": sigma,
+             "window": window, "target": target, "profile": profile, "device": device, "out": out}
+if out:
+    row = effective | {f"fires {rule}": step for rule, step in counted.items()}
+    row |= {f"evaluations with step:{k}": reached(told) for k, told in runs.items()}
+    pd.DataFrame([row]).to_csv(out, index=False)
+print("parameters:", effective)
