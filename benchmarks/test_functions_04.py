@@ -9,8 +9,9 @@ It writes three tables under data/results/, a setting at a time, and goes on whe
     04_basins.csv    Himmelblau's function: at which minimum a start on a grid ends
 
 Every run may spend BUDGET gradient evaluations; the two-phase methods change at SWITCH. The learning rates are
-those of the grids below that solve most of TUNING starts, ties broken by the mean of log10 of the gap, then by
-the evaluations needed; the REPORTED starts are others. Adam+SGD has two learning rates and is tuned over both. L-BFGS has none. float64.
+those of the grids below that solve most of TUNING starts, ties broken by the mean of log10 of the gap, then by the
+evaluations needed; the REPORTED starts are others. Adam+SGD has two learning rates and is tuned over both. L-BFGS has
+none. float64.
 
 First-order runs are made all at once: their updates work on each number for itself, so a batch of starts
 under the sum of the losses is as many single runs. L-BFGS and FUSE-PV run one by one.
@@ -223,7 +224,7 @@ def success(chosen: list[tuple[str, str, float, str]]) -> None:
         rates = known_rates(done, setting) if noise == "held" else tuned(f, noise, sigma, optimizer)
         x, first = ends(f, noise, sigma, optimizer, f.sample(REPORTED, seed=0), rates)
         solved = f.solved(x)
-        rows = {"start": range(REPORTED), "gap": f.gap(x), "solved": solved.int(), "evals_to_solve": first}
+        rows = {"start": range(REPORTED), "gap": f.gap(x).nan_to_num(nan=math.inf), "solved": solved.int(), "evals_to_solve": first}
         rows = pd.DataFrame(dict(zip(KEY, setting, strict=True)) | rows)
         rows["gap"] = rows.gap.map(lambda v: float(f"{v:.3g}"))
         rows["evals_to_solve"] = rows.evals_to_solve.astype("Int64")
