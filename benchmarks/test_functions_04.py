@@ -1,6 +1,6 @@
 """Success rates and basins of attraction on test functions, for notebook 04.
 
-    OMP_NUM_THREADS=1 python benchmarks/test_functions_04.py     about 15 minutes on one core; resumable
+    OMP_NUM_THREADS=1 python benchmarks/test_functions_04.py     10 minutes on one core; resumable
 
 It writes three tables under data/results/, a setting at a time, and goes on where it was stopped:
 
