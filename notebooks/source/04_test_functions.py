@@ -55,6 +55,7 @@ import math
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from matplotlib.ticker import NullFormatter
 
 import fuse_lib
 from fuse_lib import LBFGS, FusePV, data, plots, problems
@@ -579,10 +580,13 @@ for ax, problem in zip(axes, ["rosenbrock", "rastrigin"], strict=True):
         ax.errorbar(at, mid, yerr=[mid - low, high - mid], capsize=2, elinewidth=1, label=name, **plots.style(name))
     ax.set(yscale="log", ylabel="gap at the end", title=problem)
     ax.set_xticks(range(4), ["none", "0.01", "0.1", "1"])
+axes[1].set_yticks([0.1, 0.2, 0.3, 0.5], ["0.1", "0.2", "0.3", "0.5"])
+axes[1].yaxis.set_minor_formatter(NullFormatter())
 axes[0].legend(ncols=2, loc="lower right")
 axes[-1].set_xlabel("σ, size of the noise relative to the gradient at the standard start")
 fig.tight_layout()
-plots.show(fig, alt="The gap at the end of a run over the size of fresh noise, for six methods on two functions: median and quartiles.")
+plots.show(fig, alt="The gap at the end of a run over the size of fresh noise, for six methods on two functions: median and quartiles. On "
+           "Rosenbrock L-BFGS and FUSE-PV are at 1e-12 without noise and among the others, near 1e-2, with it; on Rastrigin all stay near 0.3.")
 
 # %% [markdown]
 # Points are medians over 50 starts, bars run from the lower to the upper quartile, $10^{-12}$ stands for anything lower.
@@ -591,7 +595,8 @@ plots.show(fig, alt="The gap at the end of a run over the size of fresh noise, f
 #   that is gone: FUSE-PV is behind plain Adam and Adam+SGD. More noise moves everybody up.
 # - With *much* noise ($\sigma = 1$) L-BFGS and FUSE-PV have the lowest medians again. This is not curvature: they are the only ones who look at
 #   the loss, and here the loss is exact. A luxury that no minibatch offers.
-# RASTRIGIN
+# - **Rastrigin.** (Mind the narrower scale.) In the dips the gradient is large, so that up to $\sigma = 0.1$ noise changes nothing. $\sigma = 1$ shakes
+#   some methods into somewhat lower dips, but hardly anyone into the lowest.
 #
 # And with noise that is *held*, as on minibatches? The median gap at the end; first-order methods are the same in both:
 
