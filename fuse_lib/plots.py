@@ -93,10 +93,10 @@ def landscape(ax: Axes, problem: object, points: int = 160, levels: int = 14, mi
     values = problem(grid)
     shares = [(k / levels) ** 1.5 for k in range(levels + 1)]
     edges = sorted({float(values.quantile(share)) for share in shares})
-    colours = sns.color_palette("light:#3f5d7d", as_cmap=True)
+    colours = sns.color_palette("light:#65809b", as_cmap=True)
     norm = BoundaryNorm(edges, colours.N)
-    ax.contourf(grid[..., 0], grid[..., 1], values, edges, cmap=colours, norm=norm, alpha=0.8)
-    ax.contour(grid[..., 0], grid[..., 1], values, edges, colors="white", linewidths=0.4)
+    x, y = grid.unbind(-1)
+    ax.contourf(x, y, values, edges, cmap=colours, norm=norm, antialiased=False)  # smoothed edges make large files
     if minima:
         for x, y in problem.minima:
             ax.plot(x, y, "*", color="gold", markeredgecolor="black", markersize=15, zorder=3)

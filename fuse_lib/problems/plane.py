@@ -15,6 +15,7 @@ def beale() -> Problem:
     Definition and start (1, 1): Moré, Garbow, Hillstrom, ACM Trans. Math. Softw. 7, 1981, number 5,
     doi 10.1145/355934.355936; the domain is that of Jamil and Yang, arXiv 1308.4008.
 
+    >>> import torch
     >>> beale()(torch.tensor([3.0, 0.5]))
     tensor(0.)
     """
@@ -43,6 +44,7 @@ def himmelblau() -> Problem:
     Definition: D. M. Himmelblau, Applied Nonlinear Programming, McGraw-Hill 1972; also in Jamil and Yang,
     arXiv 1308.4008.
 
+    >>> import torch
     >>> himmelblau()(torch.tensor([[3.0, 2.0], [0.0, 0.0]]))
     tensor([  0., 170.])
     """
