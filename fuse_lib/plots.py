@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 _COLOURS = sns.color_palette("colorblind")
@@ -80,6 +81,28 @@ def mark_switch(ax: Axes, x: float, text: str = "switch") -> None:
     ax.axvline(x, color="0.35", linewidth=1.2, linestyle=(0, (1, 1)))
     ax.annotate(text, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -4), textcoords="offset points",
                 va="top", color="0.25")  # fmt: skip
+
+
+def landscape(ax: Axes, problem: object, points: int = 160, levels: int = 14, minima: bool = True) -> None:
+    """Contours of a test function of two variables over its domain, light where it is low, stars at its global minima.
+
+    problem: of `fuse_lib.problems`. The levels are quantiles of its values in the domain, closer where it is low, so
+    that a flat floor and a steep wall both show.
+    """
+    grid = problem.grid(points)
+    values = problem(grid)
+    shares = [(k / levels) ** 1.5 for k in range(levels + 1)]
+    edges = sorted({float(values.quantile(share)) for share in shares})
+    colours = sns.color_palette("light:#65809b", as_cmap=True)
+    norm = BoundaryNorm(edges, colours.N)
+    x, y = grid.unbind(-1)
+    ax.contourf(x, y, values, edges, cmap=colours, norm=norm, antialiased=False)  # smoothed edges make large files
+    if minima:
+        for x, y in problem.minima:
+            ax.plot(x, y, "*", color="gold", markeredgecolor="black", markersize=15, zorder=3)
+    (left, right), (low, high) = problem.domain
+    ax.set(xlim=(left, right), ylim=(low, high), xlabel="x", ylabel="y")
+    ax.grid(False)
 
 
 def show(fig: Figure, alt: str) -> None:

@@ -89,7 +89,6 @@ def test_it_solves_at_least_as_many_as_the_others_in_about_as_many_evaluations(s
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_it_never_ends_above_the_start_nor_at_nan(setting, problem):
-    s = SETTINGS[setting]
     values = outcome(setting, "ours", problem.number).values
     start = values[0]
     assert math.isfinite(start)
