@@ -26,22 +26,23 @@ if "google.colab" in sys.modules and importlib.util.find_spec("fuse_lib") is Non
 
 # %% tags=["parameters"]
 dataset: str = "fashion-mnist-sample"  # bundled; or "mnist", "fashion-mnist", … which you need to have (data/README.md)
+rows: int = 0  # use only the first so many training images; 0: all
 seeds: int = 6  # runs of Adam whose traces are looked at
 live: int = 3  # seeds of the live comparison, from 100 on, as in the recorded table
 passes: int = 60  # budget of a run, in passes over the training images
 batch: int = 125  # rows of a minibatch
 lr: float = 0.03  # of Adam and of the first phase: the best for this budget among six
 window: int = 50  # steps over which the value rules average
-profile: str = "quick"  # "full": MNIST's 60,000 images, batch 500, 12 passes
+profile: str = "quick"  # "full": MNIST's first 12,000 images, batch 500, 40 passes, as in the recorded table
 device: str = "auto"  # "cpu", "cuda", … ; "auto" takes a GPU where there is one
 out: str = ""  # a CSV file for the one-row summary of this run
 
 # %%
-if not (seeds >= 2 and live >= 1 and window >= 1 and passes >= 2 and batch >= 1 and profile in ("quick", "full")):
-    raise ValueError(f"seeds={seeds}, live={live}, window={window}, passes={passes}, batch={batch}, profile={profile!r}; "
-                     "allowed are seeds ≥ 2, live ≥ 1, window ≥ 1, passes ≥ 2, batch ≥ 1, and 'quick' or 'full'")
+if not (rows >= 0 and seeds >= 2 and live >= 1 and window >= 1 and passes >= 2 and batch >= 1 and profile in ("quick", "full")):
+    raise ValueError(f"rows={rows}, seeds={seeds}, live={live}, window={window}, passes={passes}, batch={batch}, profile={profile!r}; "
+                     "allowed are rows ≥ 0, seeds ≥ 2, live ≥ 1, window ≥ 1, passes ≥ 2, batch ≥ 1, and 'quick' or 'full'")
 if profile == "full":
-    dataset, batch, passes, lr = "mnist", 500, 12, 0.01
+    dataset, rows, batch, passes, lr = "mnist", 12_000, 500, 40, 0.01
 
 # %%
 import math
@@ -62,8 +63,13 @@ plots.use_style()
 if device == "auto":
     device = "cuda" if torch.cuda.is_available() else "cpu"
 images = data.load(dataset, device=device)
+images = images.take(train=rows) if rows else images
+recorded_as = f"{dataset}-{rows}" if rows else dataset  # its name in the recorded tables
 x_all, y_all = images.x_train, images.y_train
 steps = passes * len(y_all) // batch
+if batch > len(y_all) or steps < 2 * window:
+    raise ValueError(f"batch={batch}, passes={passes}, window={window}: allowed is batch ≤ {len(y_all)}, with at least "
+                     f"{2 * window} steps (2 · window) in the budget; these are {steps}")
 print(images)
 print(f"budget: {passes} passes = {passes * len(y_all):,} samples = {steps:,} steps of Adam on {batch} rows")
 
@@ -170,7 +176,7 @@ right.legend(*[entries[-1:] for entries in right.get_legend_handles_labels()], f
 fig.tight_layout()
 plots.show(fig, alt="Two panels over Adam's steps on a log scale. Left: single minibatch loss changes, a cloud over two "
            "powers of ten, and their means over 10, 50 and 200 steps, which fall slowly. Right: squared minibatch gradient "
-           "norms with the same means, and below them the squared norm of the gradient over all rows.")
+           "norms with the same means; diamonds mark the squared norm over all rows once an epoch, which jumps by a power of ten.")
 
 # %% [markdown]
 # **What you see.** The single loss changes (grey, left) fill a band nearly two powers of ten wide, and the band hardly sinks after
@@ -390,8 +396,8 @@ check("05.3", ...)  # check("05.3", first_step)
 # - **Other seeds for the report.** What was chosen on the tuning seeds is run on held-out ones, and only those are
 #   compared. A seed decides the initial weights *and* the order of the minibatches.
 # - **Equal cost.** A run ends where its next gradient evaluation would exceed the budget, counted in images.
-# - **Two second phases.** *Minibatch*: L-BFGS goes on with the same small batches (m = 10, Adam's last ten pairs are handed over),
-#   as the public reference code does. *Full batch*: from the switch on the closure is over all rows (m = 50, nothing handed over).
+# - **Two second phases.** *Minibatch*: L-BFGS goes on with the same small batches, as in the public reference code (m = 10; Adam's
+#   last ten pairs are handed over, as in the paper and unlike that code). *Full batch*: from the switch on the closure is over all rows (m = 50, nothing handed over).
 #
 # The loop for both. `opt.phase` names the coming phase, so that the batch can change in time:
 
@@ -463,7 +469,7 @@ print(runs.groupby(["dataset", "part"]).seed.agg(runs="size", seeds="nunique"))
 # %%
 palette = plt.rcParams["axes.prop_cycle"].by_key()["color"]
 RULES = {"epoch": ("o", "0.25"), "gradient norm": ("<", palette[9]), "loss change": (">", palette[1])}
-known = dataset if dataset in set(runs.dataset) else "fashion-mnist-sample"
+known = recorded_as if recorded_as in set(runs.dataset) else "fashion-mnist-sample"
 here = runs[runs.dataset == known]
 
 
@@ -556,14 +562,14 @@ def difference(name, arm, other, what):
     return d.mean(), T95[len(d) - 1] * d.std() / math.sqrt(len(d))
 
 
-rows = []
+lines = []
 for name, arm in reported[reported.optimizer == "epoch"][["dataset", "arm"]].drop_duplicates().itertuples(index=False):
     for other in ("gradient norm", "loss change"):
         gap, half = difference(name, arm, other, "gap")
         accuracy, half_a = difference(name, arm, other, "test_accuracy")
         spread = reported[(reported.dataset == name) & (reported.arm == arm) & (reported.optimizer == "epoch")].gap.std()
-        rows.append((name, arm, other, 100 * gap, 100 * half, 100 * spread, 100 * accuracy, 100 * half_a))
-verdict = pd.DataFrame(rows, columns=["data", "second phase", "epoch rule minus", "gap, points", "± 95 %", "sd over seeds",
+        lines.append((name, arm, other, 100 * gap, 100 * half, 100 * spread, 100 * accuracy, 100 * half_a))
+verdict = pd.DataFrame(lines, columns=["data", "second phase", "epoch rule minus", "gap, points", "± 95 %", "sd over seeds",
                                       "accuracy, points", "± 95 %, acc."])
 verdict.round(2)
 
@@ -587,7 +593,29 @@ plots.show(fig, alt="Paired differences of the epoch rule to the two value rules
            "phase. Left: gap to the minimum, negative is better for the epoch rule. Right: test accuracy.")
 
 # %% [markdown]
-# @@VERDICT@@
+# **What you see.** A negative gap difference is in favour of the epoch rule, and so is a positive one in accuracy. Seven of the eight
+# gap differences are negative, as the paper has it, **but each of the eight intervals holds zero.** Against the
+# standard deviation between seeds the differences are small in the full-batch rows (answer **c**: 0.6 ± 2.7 and 1.5 ± 3.0 points on the sample, where one
+# seed differs from the next by 2.9) and no more than comparable to it elsewhere.
+# Of the eight accuracy intervals one leaves zero out, *against* the epoch rule (−0.27 ± 0.16 points); among sixteen intervals at 95 % about one
+# does so by chance.
+#
+# > **Verdict: "epoch-based slightly outperforms" is not shown here.** The direction is the paper's, the effect is too small to tell from none:
+# > on the sample, full batch, 0.6 points of the gap [−2.1, 3.4] against the gradient norm and 1.5 [−1.4, 4.5] against the loss change. Nor do these runs refute a
+# > difference of that size; they exclude one of more than about five points there.
+#
+# Four reservations:
+#
+# - *A small handicap.* Value rules fire in mid-epoch, and then the rest of the budget is no whole number of passes: in the full-batch runs about half an evaluation is
+#   left unspent (of 24 to 55), which the epoch rule, switching at an epoch's end, spends. It may be all of the tendency.
+# - *Pairing helps little.* After the switch the runs of one seed soon go their own ways, so their ends have little in common.
+# - *MNIST is 12,000 images, five seeds, three candidates* and 40 passes, and there the best epoch candidate is the last one: a later switch may be better still.
+#   Full-batch FUSE-PV only ties with constant Adam there, and stays behind Adam with cosine decay (below).
+# - The summary does not say which measure "outperforms" was about, nor on what budget. The reference code, as it stands, runs none of the three rules:
+#   after three epochs it uses L-BFGS whenever the last minibatch loss is below 2.
+
+# %%
+summary("mnist-12000")
 
 # %% tags=["nbval-check-output"]
 clear = verdict["gap, points"].abs() > verdict["± 95 %"]
@@ -639,21 +667,22 @@ check("05.6", ...)
 
 # %%
 tuned = reported[(reported.dataset == known) & (reported.arm == "full batch")].groupby("optimizer").setting.first()
-f_star = minima.get(dataset, math.nan)
-rows = []
+ends = []
 for rule in RULES:
     for seed in range(100, 100 + live):
         model, switched = train("full batch", tuned[rule], seed)
         with torch.no_grad():
-            gap = objective(model, x_all, y_all).item() / f_star - 1
             right = (model(images.x_test).argmax(1) == images.y_test).float().mean().item()
-        rows.append((rule, seed, switched, gap, right))
+            ends.append((rule, seed, switched, objective(model, x_all, y_all).item(), right))
     print(f"{rule}: {tuned[rule]}, {live} runs done")
-live_runs = pd.DataFrame(rows, columns=["rule", "seed", "switch", "gap", "accuracy"])
-beside = live_runs.merge(reported[(reported.dataset == dataset) & (reported.arm == "full batch")]
-                         .rename(columns={"optimizer": "rule", "gap": "recorded gap", "switch_step": "recorded switch"})
-                         [["rule", "seed", "recorded switch", "recorded gap"]], how="left")
-beside.round(4)
+live_runs = pd.DataFrame(ends, columns=["rule", "seed", "switch", "objective", "accuracy"])
+f_star = minima.get(recorded_as, live_runs.objective.min())  # of other data no minimum is recorded: the lowest seen
+live_runs["gap"] = live_runs.objective / f_star - 1
+
+# %%
+table = reported[(reported.dataset == recorded_as) & (reported.arm == "full batch")]
+table = table.rename(columns={"optimizer": "rule", "gap": "recorded gap", "switch_step": "recorded switch"})
+live_runs.merge(table[["rule", "seed", "recorded switch", "recorded gap"]], how="left").round(4)
 
 # %% tags=["nbval-check-output"]
 cosine_gap = reported[(reported.dataset == known) & (reported.optimizer == "Adam, cosine")].gap.mean()
@@ -667,7 +696,15 @@ print(f"the rules' means are within a factor of 2: {means.max() < 2 * means.min(
 #
 # ## Summary
 #
-# @@SUMMARY@@
+# - A rule decides one thing, the step of the switch. All rules share one curve; where it is flat, they tie.
+# - A single minibatch loss change is noise: a rule with window 1 fires in the first couple of dozen steps. A window steadies what a rule sees, but leaves its mean:
+#   a ζ below $\operatorname{tr}\Sigma/b$, or a σ below the distance of two batches' losses, is met by luck or never.
+# - **Is the epoch rule slightly better? Not shown.** With equal tuning and held-out seeds it is ahead in seven of eight comparisons, and in none clearly:
+#   0.6 ± 2.7 and 1.5 ± 3.0 points of the gap to the minimum (sample, full batch, ten seeds), at 2.9 points between seeds.
+# - It is the simplest, it reads no values, and here every seed wants the same step. That is a reason to begin with `step:K`.
+# - What follows the switch matters more than the rule. On the sample, full-batch L-BFGS ends 8 % above the minimum, against 28 % for Adam with cosine decay;
+#   L-BFGS on minibatches ends at 48 % at best. On 12,000 MNIST images, at 40 passes, the tuned cosine decay is ahead of everything here (4 % against 8 %).
+# - What was not tested: whether a tuned threshold travels better than a tuned step to another batch size, learning rate or data set.
 #
 # ## References
 #
@@ -682,7 +719,7 @@ print(f"the rules' means are within a factor of 2: {means.max() < 2 * means.min(
 # [04 · Test functions](04_test_functions.ipynb). After it: five data sets and four models.
 
 # %%
-effective = {"dataset": dataset, "seeds": seeds, "live": live, "passes": passes, "batch": batch, "lr": lr, "window": window,
+effective = {"dataset": dataset, "rows": rows, "seeds": seeds, "live": live, "passes": passes, "batch": batch, "lr": lr, "window": window,
              "profile": profile, "device": device, "out": out}
 if out:
     row = effective | {f"gap {rule}": gap for rule, gap in live_runs.groupby("rule", sort=False).gap.mean().items()}
