@@ -57,7 +57,10 @@ EXERCISES = (
         ),
         "b",
         "(b). E|f_k − f_{k−1}| is then the mean distance between the losses of two random batches. So a σ below that is met by luck only.",
-        ["What do f_k and f_{k−1} differ in, if not in the parameters?", "Can the mean of absolute values shrink to zero?"],
+        [
+            "What do f_k and f_{k−1} differ in, if not in the parameters?",
+            "Can the mean of absolute values shrink to zero?",
+        ],
     ),
     Exercise(
         "05.2",

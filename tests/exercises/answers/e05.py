@@ -21,7 +21,14 @@ def from_zero(values, threshold, window):
 RIGHT = {"05.1": ["(b)"], "05.2": [0.21], "05.3": [windowed], "05.5": [0.00196]}
 WRONG = {
     "05.1": [("a", "two different minibatches"), ("c", "steadies"), ("d", "letters")],
-    "05.2": [(0.2, "noise alone"), (0.01, "true gradient"), (25.01, "1/125"), (0.0116, "1/b"), (2.246, "root"), (-0.21, "sign")],
+    "05.2": [
+        (0.2, "noise alone"),
+        (0.01, "true gradient"),
+        (25.01, "1/125"),
+        (0.0116, "1/b"),
+        (2.246, "root"),
+        (-0.21, "sign"),
+    ],
     "05.3": [
         (early, "before there are"),
         (from_zero, "count from 1"),
@@ -32,6 +39,13 @@ WRONG = {
         (3, "function"),
     ],
     "05.4": [("b", "changes no step"), ("c", "run by run"), ("e", "letters")],
-    "05.5": [(0.001386, "2.776"), (0.00439, "√n"), (0.001756, "n − 1"), (0.003926, "whole width"), (0.001818, "2.571"), (1.0, "too large")],
+    "05.5": [
+        (0.001386, "2.776"),
+        (0.00439, "√n"),
+        (0.001756, "n − 1"),
+        (0.003926, "whole width"),
+        (0.001818, "2.571"),
+        (1.0, "too large"),
+    ],
     "05.6": [("a", "tie"), ("c", "only says when"), ("z", "letters")],
 }
