@@ -367,7 +367,7 @@ check("00.5", ...)
 #   [doi 10.1007/BF01589116](https://doi.org/10.1007/BF01589116)
 # - H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, [arXiv 1708.07747](https://arxiv.org/abs/1708.07747)
 #
-# **The course**: this is its first notebook. The [README](@repository@#the-course) has the map of what follows:
+# **Next**: [01 · Adam, taken apart](01_adam.ipynb). The [README](@repository@#the-course) has the map of what follows:
 # Adam and L-BFGS taken apart, the switch and its rules, test functions, data sets, and the questions that the paper
 # leaves open.
 

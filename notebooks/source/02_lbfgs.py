@@ -763,7 +763,7 @@ check("02.7", ...)
 #
 # **Read next**: `fuse_lib/optim/direction.py` (60 lines, the compact form) and `fuse_lib/optim/line_search.py` (the search, on plain numbers); you have now written both.
 #
-# **Next notebook**: [03 · FUSE-PV: the switch](03_fuse_pv.ipynb).
+# **Next notebook**: [03 · FUSE-PV, step by step](03_fuse_pv.ipynb).
 
 # %%
 effective = {"dim": dim, "condition": condition, "starts": starts, "budget": budget, "profile": profile, "device": device, "out": out}

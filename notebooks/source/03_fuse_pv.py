@@ -828,8 +828,8 @@ check("03.8", ...)
 #   (why Adam trips on a full batch)
 # - E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, [doi 10.24432/C50P49](https://doi.org/10.24432/C50P49)
 #
-# **Next**: [04 · Test functions](04_test_functions.ipynb), where one can see the paths. The criteria are compared
-# over many runs in [05 · Switchover criteria](05_switchover_criteria.ipynb).
+# **Next**: [04 · Test functions: valleys, many minima, and noise](04_test_functions.ipynb), where one can see the paths. The criteria are compared
+# over many runs in [05 · Switchover criteria: when to switch](05_switchover_criteria.ipynb).
 
 # %%
 effective = {"dataset": dataset, "seed": seed, "budget": budget, "switch": switch, "lr": lr, "zeta": zeta, "sigma": sigma,

@@ -712,7 +712,7 @@ check("04.8", ...)
 # - E. B. Wilson, *Probable inference, the law of succession, and statistical inference*, JASA 22, 1927,
 #   [doi 10.1080/01621459.1927.10502953](https://doi.org/10.1080/01621459.1927.10502953)
 #
-# **Next**: [05 · Switchover criteria](05_switchover_criteria.ipynb)
+# **Next**: [05 · Switchover criteria: when to switch](05_switchover_criteria.ipynb)
 
 # %%
 effective = {"budget": budget, "switch": switch, "sigma": sigma, "seeds": seeds, "profile": profile, "device": device, "out": out}

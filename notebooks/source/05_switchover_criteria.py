@@ -720,7 +720,7 @@ print(f"the rules' means are within a factor of 2: {means.max() < 2 * means.min(
 # - H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, [arXiv 1708.07747](https://arxiv.org/abs/1708.07747)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one: the test functions of
-# [04 · Test functions](04_test_functions.ipynb). After it: five data sets and four models.
+# [04 · Test functions: valleys, many minima, and noise](04_test_functions.ipynb). After it: five data sets and four models.
 
 # %%
 effective = {"dataset": dataset, "rows": rows, "seeds": seeds, "live": live, "passes": passes, "batch": batch, "lr": lr, "window": window,
