@@ -502,7 +502,7 @@ plots.show(fig, alt="Two panels over 1500 steps. Top: f falls to 1e-40 and jumps
 # Then the fresh, large gradients raise $v$, the lower curve drops, and the next round begins.
 
 # %% tags=["nbval-check-output"]
-sharpness, f = torch.tensor(sharpness), torch.tensor(f)
+sharpness, f = torch.as_tensor(sharpness), torch.as_tensor(f)
 crossed = int((sharpness > 38).nonzero()[0])
 print(f"f falls for a hundred steps before the threshold is first crossed: {bool(f[crossed] < f[crossed - 100])}")
 print(f"and has risen a millionfold within three hundred steps after it: {bool(f[crossed : crossed + 300].max() > 1e6 * f[crossed])}")
