@@ -18,7 +18,7 @@ each = pytest.mark.parametrize("key", KEYS)
 
 
 def answers(key):
-    return importlib.import_module(f"tests.exercises.answers.e{key[:2]}")
+    return importlib.import_module(f"tests.exercises.answers.answers_{key[:2]}")
 
 
 def test_every_notebook_has_exercises_and_asks_each_once():
