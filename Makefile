@@ -4,11 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Notebooks that print the same in each run, with any number of threads: every output of theirs is compared.
-STRICT :=
-LAX := $(filter-out $(STRICT),$(wildcard notebooks/[0-9][0-9]_*.ipynb))
-NBVAL := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= -q --nbval-cell-timeout=600
-
 .PHONY: run test alone lab notebooks lint format clean help
 
 help:
@@ -32,8 +27,7 @@ run: $(READY)
 # The notebooks run twice, with one thread in tests/notebooks/test_checks.py and with two by nbval here.
 test: $(READY)
 	@$(BIN)/python -m pytest
-	@$(NBVAL) --nbval-lax $(LAX)
-	@test -z "$(STRICT)" || $(NBVAL) --nbval $(STRICT)
+	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= -q --nbval-lax --nbval-cell-timeout=600 notebooks
 	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
 
 alone: $(READY)

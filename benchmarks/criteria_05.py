@@ -22,8 +22,6 @@ A seed decides the initial weights and the order of the minibatches.
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -32,8 +30,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from provenance import provenance
 
-from fuse_lib import FusePV, __version__, data, models
+from fuse_lib import FusePV, data, models
 
 PENALTY, WINDOW = 1e-4, 50
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
@@ -215,18 +214,6 @@ def minimum(problem: Problem, bound: float) -> dict:
         if norm_sq / (2 * PENALTY) < bound * loss:
             break
     return {"dataset": problem.name, "minimum": loss, "grad_norm": norm_sq**0.5, "evals": evals} | provenance()
-
-
-def provenance() -> dict:
-    """What the numbers depend on beside the settings."""
-    here = Path(__file__).resolve().parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return {
-        "threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__,
-        "fuse_lib": __version__, "commit": commit.stdout.strip() or "unknown",
-    }  # fmt: skip
 
 
 def main(name: str) -> None:

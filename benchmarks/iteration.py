@@ -11,16 +11,15 @@ floor is two matrix-vector products with a (2m, d) matrix.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import subprocess
 import time
 from pathlib import Path
 
 import pandas as pd
 import torch
+from provenance import provenance
 
-from fuse_lib import LBFGS, __version__
+from fuse_lib import LBFGS
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "data" / "results" / "bench_iteration.csv"
@@ -87,16 +86,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     torch.set_num_threads(parser.parse_args().threads)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    about = {"threads": torch.get_num_threads(), "machine": platform.processor() or platform.machine(),
-             "torch": torch.__version__, "fuse_lib": __version__, "commit": commit.stdout.strip()}  # fmt: skip
     for d, m, repeats in SIZES:
         ms = measure(d, m, repeats)
         row = {"d": d, "m": m, **{f"{name} ms": round(value, 4) for name, value in ms.items()},
                "torch / full batch": round(ms["torch"] / ms["full batch"], 2),
-               "full batch / floor": round(ms["full batch"] / ms["floor"], 2), **about}  # fmt: skip
+               "full batch / floor": round(ms["full batch"] / ms["floor"], 2), **provenance()}  # fmt: skip
         pd.DataFrame([row]).to_csv(OUT, mode="a", header=not OUT.exists(), index=False)
         print(row, flush=True)
 

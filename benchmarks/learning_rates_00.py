@@ -10,16 +10,15 @@ rate to tune; its rows have lr = 1, the first trial step. The last digits depend
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import time
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from provenance import provenance
 
-from fuse_lib import LBFGS, FusePV, __version__, data, models
+from fuse_lib import LBFGS, FusePV, data, models
 
 RATES = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
 SEEDS = range(5)
@@ -63,18 +62,6 @@ def run(sample: data.Dataset, optimizer: str, lr: float, seed: int) -> dict:
     return {
         "optimizer": optimizer, "lr": lr, "seed": seed, "evals": evals, "samples": evals * len(sample.x_train),
         "seconds": round(seconds, 2), "train_loss": loss, "test_accuracy": round(accuracy, 4),
-    }  # fmt: skip
-
-
-def provenance() -> dict:
-    """What the numbers depend on beside the settings."""
-    here = Path(__file__).resolve().parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return {
-        "threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__,
-        "fuse_lib": __version__, "commit": commit.stdout.strip() or "unknown",
     }  # fmt: skip
 
 

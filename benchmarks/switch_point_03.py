@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from learning_rates_00 import provenance  # the file beside this one
+from provenance import provenance
 
 from fuse_lib import LBFGS, FusePV, data, models
 

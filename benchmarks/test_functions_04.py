@@ -20,17 +20,16 @@ under the sum of the losses is as many single runs. L-BFGS and FUSE-PV run one b
 from __future__ import annotations
 
 import math
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import torch
+from provenance import provenance
 from torch import Tensor
 
-from fuse_lib import LBFGS, FusePV, __version__, problems
+from fuse_lib import LBFGS, FusePV, problems
 from fuse_lib.problems import NoisyGradient, Problem
 
 BUDGET, SWITCH = 300, 150
@@ -177,16 +176,6 @@ def tuned_pair(f: Problem, noisy: NoisyGradient, starts: Tensor) -> Rates:
 
 
 # ---- tables
-def provenance() -> dict:
-    """What the numbers depend on beside the settings."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS, capture_output=True, text=True,
-                            check=False)  # fmt: skip
-    return {
-        "threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__,
-        "fuse_lib": __version__, "commit": commit.stdout.strip() or "unknown",
-    }  # fmt: skip
-
-
 def read(name: str) -> pd.DataFrame:
     path = RESULTS / name
     return pd.read_csv(path) if path.exists() else pd.DataFrame()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fuse_lib.optim import second_state
 from fuse_lib.optim.handover import wants_metric
 from fuse_lib.optim.observation import Observation
 from fuse_lib.optim.plain import decode, encode, extract, flatten, insert, unflatten
@@ -52,8 +53,8 @@ class Saved(Optimizer):
             numbers["backlog"] = self._backlog.state(self._options.check_every)
             numbers["queued"] = len(self._backlog)
         pieces = {}
-        if self._second is not None and self._second.in_use():
-            more, vectors = self._second.state()
+        if self._second is not None and second_state.in_use(self._second):
+            more, vectors = second_state.state(self._second)
             numbers |= more
             pieces = {name: self._second.vectors.saved(v) for name, v in vectors.items()}
         trainable = [p.requires_grad for group in self.param_groups for p in group["params"]]
@@ -144,7 +145,7 @@ class Saved(Optimizer):
             name: second.vectors.join([piece[i] for i in order], (m + 1,) if name in "SY" else ())
             for name, piece in pieces.items()
         }
-        second.load(numbers, vectors)
+        second_state.load(second, numbers, vectors)
         return second
 
     def _keep_scalar_dtypes(self, raw: dict) -> None:

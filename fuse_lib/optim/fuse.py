@@ -25,8 +25,9 @@ from fuse_lib.optim.first_order import FirstOrder
 from fuse_lib.optim.history import History
 from fuse_lib.optim.observation import Backlog, Observation
 from fuse_lib.optim.options import Options, check_lr
+from fuse_lib.optim.point import Point
 from fuse_lib.optim.report import StepReport
-from fuse_lib.optim.second_order import Point, SecondOrder
+from fuse_lib.optim.second_order import SecondOrder
 from fuse_lib.optim.switchover import Never, Rule, parse
 from fuse_lib.optim.vectors import Vectors
 

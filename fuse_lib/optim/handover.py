@@ -19,7 +19,8 @@ from torch import Tensor
 
 from fuse_lib.optim.closure import Counted, scalar
 from fuse_lib.optim.first_order import FirstOrder
-from fuse_lib.optim.second_order import Point, SecondOrder
+from fuse_lib.optim.point import Point
+from fuse_lib.optim.second_order import SecondOrder
 from fuse_lib.optim.switchover import Never, Rule
 from fuse_lib.optim.vectors import Vectors
 

@@ -69,9 +69,7 @@ class History:
         self._buffer: Tensor | None = None  # (m + 1, 2, d), s beside y; allocated with the first pair
         self.staged: Staged | None = None
         self._set_slots([])
-        # s_iᵀy_j and y_iᵀy_j by age, in a window that slides along the diagonal as pairs come and go.
-        self._gram = torch.zeros(2 * size, 2 * size, 2, **HOST)
-        self._first = 0
+        self._gram = torch.zeros(size, size, 2, **HOST)  # s_iᵀy_j and y_iᵀy_j by age
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -89,12 +87,14 @@ class History:
     @property
     def sy(self) -> Tensor:
         """(n, n) float64: s_iᵀy_j, pairs from oldest to newest, where i ≤ j; the rest is not kept up."""
-        return self._window()[:, :, 0]
+        n = len(self.slots)
+        return self._gram[:n, :n, 0]
 
     @property
     def yy(self) -> Tensor:
         """(n, n) float64: y_iᵀy_j, pairs from oldest to newest."""
-        return self._window()[:, :, 1]
+        n = len(self.slots)
+        return self._gram[:n, :n, 1]
 
     def allocate(self) -> None:
         if self._buffer is None:
@@ -177,23 +177,15 @@ class History:
             yy = tau * tau * yy + 2 * tau * rest * sy + rest * rest * ss
             sy = tau * sy + rest * ss
             of_g[row, 1] = tau * of_g[row, 1] + rest * of_g[row, 0]
-        full = int(len(self.slots) == self.size)  # the oldest goes
-        column = of_y.index_select(0, self._order[full:])
-        self._set_gram(self._window()[full:, full:], column, torch.tensor([sy, yy], **HOST), self._first + full)
+        gram, full = self._gram, len(self.slots) == self.size
+        if full:  # the oldest goes
+            gram[:-1, :-1] = gram[1:, 1:].clone()
+        n = len(self.slots) - full
+        gram[:n, n] = of_y.index_select(0, self._order[full:])
+        gram[n, :n, 1] = gram[:n, n, 1]
+        gram[n, n] = torch.tensor([sy, yy], **HOST)
         self._set_slots([*self.slots[full:], row])
         return verdict
-
-    def _set_gram(self, old: Tensor, column: Tensor, corner: Tensor, first: int) -> None:
-        """The products of the older pairs, (n, n, 2), of these with the new one, (n, 2), and its own, (2,)."""
-        n = len(old)
-        if first + n == len(self._gram):  # the end of the diagonal: back to its beginning
-            self._gram[:n, :n] = old.clone()
-            first = 0
-        end = first + n
-        self._gram[first:end, end] = column
-        self._gram[end, first:end, 1] = column[:, 1]
-        self._gram[end, end] = corner
-        self._first = first
 
     def keep_unmeasured(self) -> None:
         """Take the staged pair, of the first phase, into the memory; `measure` computes all products later."""
@@ -224,7 +216,6 @@ class History:
         for i in set(range(stored)) - set(good):  # what was dropped may not be finite, and 0 · NaN is NaN
             self._buffer[self.slots[i]].zero_()
         self._set_slots([self.slots[i] for i in good])
-        self._first = 0
         self._gram[: len(good), : len(good)] = gram[good][:, good]
         return len(good), stored
 
@@ -248,8 +239,7 @@ class History:
     def direction(self, of_g: Tensor, gg: float) -> Direction:
         """Coefficients of −Hg (see direction.py), from the products of g with the rows."""
         sg, yg = of_g.index_select(0, self._order).unbind(1)
-        sy, yy = self._window().unbind(2)
-        return compact(sy, yy, sg, yg, gg)
+        return compact(self.sy, self.yy, sg, yg, gg)
 
     def combine(self, direction: Direction, g: Tensor) -> Tensor:
         """S c_s + Y c_y + c_g g, (d,). If the row to spare has its dtype, it lies there until the next pair comes."""
@@ -257,8 +247,9 @@ class History:
         c = torch.zeros(end, 2, **HOST)
         c[self._order] = torch.stack([direction.s, direction.y], 1)
         c = c.to(device=self.device, dtype=self.dtype).view(-1)
-        parts = [(a, b) for a, b in ((0, min(row, end)), (row + 1, end)) if a < b]  # not the row to spare: who knows
-        out = self._buffer[row, 0] if self.history_dtype == self.dtype else torch.empty_like(g)  # what lies there
+        # The row to spare is left out: the result goes there, and what lies there may not be finite.
+        parts = [(a, b) for a, b in ((0, min(row, end)), (row + 1, end)) if a < b]
+        out = self._buffer[row, 0] if self.history_dtype == self.dtype else torch.empty_like(g)
         for number, (a, b) in enumerate(parts):
             _add_rows(out, self._flat(a, b), c[2 * a : 2 * b], fresh=number == 0)
         return out.add_(g, alpha=direction.g)
@@ -298,8 +289,7 @@ class History:
                 f"state_dict: its history has the rows {slots}; allowed are different ones up to {self.size}"
             )
         self._set_slots(slots)
-        self._first = 0
-        self._gram[: self.size, : self.size] = torch.stack([state["sy"], state["yy"]], 2)
+        self._gram.copy_(torch.stack([state["sy"], state["yy"]], 2))
         self.staged = Staged() if staged and S is not None else None
         self._buffer = None
         if S is not None:
@@ -318,11 +308,6 @@ class History:
         self.spare = next(row for row in range(self.size + 1) if row not in used)
         self._order = torch.tensor(slots, dtype=torch.int64, device="cpu")
 
-    def _window(self) -> Tensor:
-        """The products of the pairs in the memory, (n, n, 2)."""
-        end = self._first + len(self.slots)
-        return self._gram[self._first : end, self._first : end]
-
     def _flat(self, first: int, end: int) -> Tensor:
         """The vectors of some rows below one another, (2 · rows, d): s, y, s, y, …"""
         return self._buffer[first:end].view(2 * (end - first), self.numel)
@@ -331,7 +316,7 @@ class History:
         """The scale γ of H₀ = γI, before a pair with these products is added."""
         if not self.slots:
             return ss / abs(sy) if sy else 1.0
-        newest = self._first + len(self.slots) - 1
+        newest = len(self.slots) - 1
         sy, yy = self._gram[newest, newest].tolist()
         return sy / yy
 

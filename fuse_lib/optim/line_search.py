@@ -89,7 +89,7 @@ def search(
     best = low = start  # low: the bracket's better end. Its slope points into the bracket.
     high: Sample | None = None  # the other end; None while no step was found to be too long
     widths = [math.inf, math.inf]  # of the last two brackets
-    trial = first
+    trial = min(first, LONGEST)
     evals = 0
     status = ""
     while evals < max_evals and not status:

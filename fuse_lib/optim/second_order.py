@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fuse_lib.optim.history import HOST, History, Staged
+from fuse_lib.optim.history import History, Staged
 from fuse_lib.optim.line_search import Sample, better, search
+from fuse_lib.optim.point import Point, Search
 from fuse_lib.optim.vectors import Gradient, Vectors
 
 Evaluate = Callable[[], tuple[object, "Tensor | float"]]  # () → (the closure's value, it as a scalar)
@@ -26,46 +27,6 @@ Evaluate = Callable[[], tuple[object, "Tensor | float"]]  # () → (the closure'
 
 class BrokenPromise(RuntimeError):
     """full_batch=True was promised, but two calls of the closure at one point gave different losses."""
-
-
-@dataclass
-class Point:
-    """A point where the closure was evaluated.
-
-    x: parameters, (d,). value: what the closure returned. loss: it as a float or a 0-d tensor.
-    gradient: there. f, loss_read, grad_norm, gg: objective, loss, ‖g‖ of the plain gradient and gᵀg in the
-        metric's variables on the host, once they were read.
-    y_norm_sq: ‖y‖² of the step that ended here, if a search found it.
-    look: how many points had been looked at when this one was, itself included; 0 if it was not.
-    pair: the staged pair that ends here, if it starts where the last look was.
-    """
-
-    x: Tensor
-    value: object
-    loss: Tensor | float
-    gradient: Gradient
-    f: float = math.nan
-    loss_read: float = math.nan
-    grad_norm: float = math.nan
-    gg: float = math.nan
-    y_norm_sq: float = math.nan
-    look: int = 0
-    pair: Staged | None = None
-
-    @property
-    def finite(self) -> bool:
-        """Whether a step can start here. Known once the point was read."""
-        return math.isfinite(self.f) and math.isfinite(self.grad_norm)
-
-
-@dataclass
-class Search:
-    """Where one line search along p ended. t = 0 and end = start where it found no step."""
-
-    start: Point
-    end: Point
-    t: float
-    stop_reason: str | None
 
 
 @dataclass
@@ -87,8 +48,8 @@ class SecondOrder:
     at_known: bool = False
     failures: int = 0
     promise_checked: bool = False
-    _of_g: Tensor | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
-    _looks: int = field(init=False, default=0, repr=False)
+    of_g: Tensor | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
+    looks: int = field(init=False, default=0, repr=False)  # how many points were looked at
     _gx: float = field(init=False, default=math.nan, repr=False)  # see _noise
 
     # ---- the start of a step
@@ -183,13 +144,13 @@ class SecondOrder:
         if "moved" in read and read["moved"] != [0.0]:
             return False
         self._take(point, loss, {name: values[0] for name, values in read.items() if len(values) == 1})
-        before, self._of_g = self._of_g, history.products(read["of_g"])
+        before, self.of_g = self.of_g, history.products(read["of_g"])
         if history.staged:
-            of_y = _difference(self._of_g, before) if chained else history.products(read["of_y"])
+            of_y = _difference(self.of_g, before) if chained else history.products(read["of_y"])
             dots = [read[name][0] for name in ("ss", "sy", "yy")]
-            history.add(dots, self._of_g, of_y, history.products(read["of_s"]) if "of_s" in read else None)
-        self._looks += 1
-        point.look, point.pair = self._looks, None
+            history.add(dots, self.of_g, of_y, history.products(read["of_s"]) if "of_s" in read else None)
+        self.looks += 1
+        point.look, point.pair = self.looks, None
         return True
 
     def _take(self, point: Point, loss: float, read: dict[str, float]) -> None:
@@ -211,7 +172,7 @@ class SecondOrder:
     def direction(self, point: Point) -> tuple[Tensor, float]:
         """p = −Hg at a point that was looked at, and its slope gᵀp. −g where the history is of no use."""
         if self.history:
-            found = self.history.direction(self._of_g, point.gg)
+            found = self.history.direction(self.of_g, point.gg)
             if math.isfinite(found.slope) and found.slope < 0:
                 return self.history.combine(found, point.gradient.vector), found.slope
             self.history.clear()
@@ -240,7 +201,7 @@ class SecondOrder:
             nonlocal best, best_sample, last_t
             self.vectors.move(start.x, t, outward)
             last_t = t
-            point, dslope = self._trial(start, p, *evaluate())
+            point, dslope = self._trial(start, p, t, *evaluate())
             sample = Sample(t, point.f, dslope)
             if better(sample, best_sample):
                 best, best_sample = point, sample
@@ -264,15 +225,15 @@ class SecondOrder:
         converged = gained_nothing and -slope * first <= 4.0 * noise
         return Search(start, best, result.best.t, "converged" if converged else None)
 
-    def _trial(self, start: Point, p: Tensor, value: object, loss: Tensor | float) -> tuple[Point, float]:
-        """A trial point of a search along p from `start`, read to the host, and the slope there. Its x is not set."""
+    def _trial(self, start: Point, p: Tensor, t: float, value: object, loss: Tensor | float) -> tuple[Point, float]:
+        """A trial point x + t p of a search from `start`, read to the host, and the slope there. Its x is not set."""
         vectors = self.vectors
         gradient = vectors.gradient()
         g, g0 = gradient.vector, start.gradient.vector
         wanted = {"slope": vectors.dot(g, p), "norm_sq": gradient.norm_sq, "turn": vectors.dot(g, g0)}
         if vectors.scale is not None:
             wanted["gg"] = vectors.dot(g, g)
-        if (lost := vectors.lost()) is not None:
+        if (lost := vectors.lost(t)) is not None:
             wanted["lost"] = lost
         if (penalty := vectors.penalty()) is not None:
             wanted["penalty"] = penalty
@@ -331,7 +292,7 @@ class SecondOrder:
         """
         staged = self.stage(start, end)
         close = (0.03 if self.vectors.dtype == torch.float32 else 3e-6) ** 2
-        if start.look == self._looks > 0 and end.y_norm_sq >= close * end.gg:
+        if start.look == self.looks > 0 and end.y_norm_sq >= close * end.gg:
             end.pair = staged
 
     def rescale(self, scale: Tensor | None) -> None:
@@ -375,70 +336,6 @@ class SecondOrder:
         """The rounding error of a loss, relative to it. A Python float says nothing; the parameters do."""
         known = isinstance(loss, Tensor) and loss.dtype.is_floating_point
         return torch.finfo(loss.dtype if known else self.vectors.dtype).eps
-
-    # ---- checkpoints
-    def in_use(self) -> bool:
-        """Whether there is anything to save."""
-        held = self.history.S is not None or self.known is not None
-        return held or self.failures > 0 or self.promise_checked or self.vectors.scale is not None
-
-    def state(self) -> tuple[dict[str, object], dict[str, Tensor]]:
-        """(numbers and small tensors, vectors by name). The names depend on the settings only."""
-        history, known = self.history, self.known
-        chained = history.staged is not None and known is not None and known.pair is history.staged
-        of_g = torch.zeros(history.size + 1, 2, **HOST)
-        if self._of_g is not None:
-            of_g[: len(self._of_g)] = self._of_g
-        numbers = {
-            **history.state(),
-            **self.vectors.state(),
-            "failures": self.failures,
-            "promise_checked": self.promise_checked,
-            "has_pair": history.staged is not None,
-            "chained": chained,
-            "of_g": of_g,
-        }
-        vectors = {}
-        if history.S is not None:
-            vectors |= {"S": history.S, "Y": history.Y}
-        if self.vectors.scale is not None:
-            vectors["scale"] = self.vectors.scale
-        if self.full_batch:
-            loss = 0.0 if known is None else known.loss
-            as_tensor = isinstance(loss, Tensor)  # a float is no tensor of the parameters' dtype; see _eps
-            numbers |= {"has_known": known is not None, "at_known": self.at_known, "loss_is_tensor": as_tensor}
-            numbers["loss"] = loss if as_tensor else torch.tensor(loss, **HOST)
-            numbers["grad_norm"] = math.nan if known is None else known.grad_norm
-            numbers["gg"] = math.nan if known is None else known.gg
-            vectors["x"] = self._nothing() if known is None else known.x
-            vectors["g"] = self._nothing() if known is None else known.gradient.vector
-        return numbers, vectors
-
-    def _nothing(self) -> Tensor:
-        """A place to load a vector into: a tensor of its own each time, for it may be filled in place."""
-        return torch.zeros(self.vectors.numel, dtype=self.vectors.dtype, device=self.vectors.device)
-
-    def load(self, numbers: dict, vectors: dict[str, Tensor]) -> None:
-        """Take over a state, by copying. ValueError where it does not fit; then nothing is changed."""
-        of_g = numbers["of_g"]
-        if tuple(of_g.shape) != (self.history.size + 1, 2):
-            raise ValueError(f"state_dict: its of_g has shape {tuple(of_g.shape)}; allowed is (history_size + 1, 2)")
-        self.history.load(numbers, vectors.get("S"), vectors.get("Y"), bool(int(numbers["has_pair"])))
-        like = {"dtype": self.vectors.dtype, "device": self.vectors.device}
-        own = {name: v.to(**like, copy=True) for name, v in vectors.items() if name not in ("S", "Y")}
-        self.vectors.load(numbers)
-        self.failures = int(numbers["failures"])
-        self.promise_checked = bool(int(numbers["promise_checked"]))
-        self.vectors.scale = own.get("scale")
-        self.known, self.at_known = None, bool(int(numbers.get("at_known", 0)))
-        self._of_g = of_g.to(**HOST, copy=True)
-        self._looks = 0
-        if self.full_batch and int(numbers.get("has_known", 0)):
-            loss = numbers["loss"].clone() if numbers["loss_is_tensor"] else float(numbers["loss"])
-            gradient = Gradient(own["g"], self.vectors.dot(own["g"], own["g"]))
-            norms = {name: float(numbers[name]) for name in ("grad_norm", "gg")}
-            self.known = Point(own["x"], loss, loss, gradient, **norms)
-            self.known.pair = self.history.staged if int(numbers["chained"]) else None
 
 
 def _difference(products: Tensor, before: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ second phase knows of it, for inner products such as gᵀp are the same in both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -70,13 +71,16 @@ class Vectors:
         for p in self.params:
             real = p.dtype.to_real() if p.is_complex() else p.dtype
             self.dtype = torch.promote_types(self.dtype, real)
-        self._sizes = [(2 if p.is_complex() else 1) * local(p.detach()).numel() for p in self.params]
+        self._shapes = [_real(local(p.detach())).shape for p in self.params]
+        self._sizes = [math.prod(shape) for shape in self._shapes]
         self.numel = sum(self._sizes)
         self.scale: Tensor | None = None
         self.processes = Processes(self.params, group)
         shares = self.processes.shares
         self.weights = None if all(share == 1.0 for share in shares) else self.spread(shares)
-        self._signature = [(p.dtype, p.device, p.numel()) for p in self.params]
+        self._signature = self._signature_now()
+        widest = torch.finfo(self.dtype).max
+        self._narrow = any(torch.finfo(p.dtype).max < 0.5 * widest for p in self.params)  # than the flat vectors
         # Whether a parameter's memory is a piece of a flat vector as it is: nothing to cast, view or cut.
         self._simple = bool(self.params) and self.processes.mesh is None
         self._simple &= all(p.dtype == self.dtype and p.layout is torch.strided for p in self.params)
@@ -112,8 +116,11 @@ class Vectors:
             self._active = [bool(active) for active in numbers["active"].tolist()]
 
     def matches(self) -> bool:
-        """Whether the parameters still have the dtypes, devices and sizes this was made for."""
-        return self._signature == [(p.dtype, p.device, p.numel()) for p in self.params]
+        """Whether the parameters still have the dtypes, devices and shapes this was made for."""
+        return self._signature == self._signature_now()
+
+    def _signature_now(self) -> list[tuple]:
+        return [(p.dtype, p.device, p.shape) for p in self.params]
 
     # ---- in
     def position(self) -> Tensor:
@@ -201,7 +208,7 @@ class Vectors:
             self.place(torch.add(origin, direction, alpha=t))
             return
         targets = [p.detach() for p in self.params]
-        starts, steps = self._pieces(origin), self._pieces(direction)
+        starts, steps = self.split(origin), self.split(direction)
         if self.device.type == "cpu":  # in one pass
             for target, start, step in zip(targets, starts, steps, strict=True):
                 torch.add(start, step, alpha=t, out=target)
@@ -216,15 +223,17 @@ class Vectors:
         0 if they are.
         """
         if self._simple and self.device.type == "cpu" and self.processes.alone:
-            pieces = zip(self.params, self._pieces(x), strict=True)
+            pieces = zip(self.params, self.split(x), strict=True)
             return not all(torch.equal(p.detach(), piece) for p, piece in pieces)
         difference = self.position().sub_(x)
         return difference.abs_().max() if self.numel else difference.sum()
 
-    def lost(self) -> Tensor | None:
-        """How many parameters are not finite (this process's share of them), 0-d; None where a finite step of a flat
-        vector cannot overflow on its way into the parameters."""
-        return None if self._simple else (~self.position().isfinite()).sum()
+    def lost(self, t: float) -> Tensor | None:
+        """How many parameters are not finite after `move` by t (this process's share of them), 0-d.
+
+        None where none can be, so that nothing is computed: no longer than a finite direction, in its own range.
+        """
+        return None if t <= 1.0 and not self._narrow else (~self.position().isfinite()).sum()
 
     def place(self, x: Tensor) -> None:
         """Parameters ← x, but those that are inactive in this step stay."""
@@ -275,8 +284,7 @@ class Vectors:
         """A (d,) or (m, d) tensor as one view per parameter, shape [m,] *p.shape [, 2 if complex]."""
         lead = vectors.shape[:-1]
         pieces = vectors.split(self._sizes, dim=-1)
-        mine = (_real(local(p.detach())).shape for p in self.params)
-        return [piece.reshape((*lead, *shape)) for piece, shape in zip(pieces, mine, strict=True)]
+        return [piece.reshape((*lead, *shape)) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
     def saved(self, vectors: Tensor) -> list[Tensor]:
         """The same for a checkpoint: a sharded parameter's as a DTensor, which loads on any number of processes."""
@@ -289,10 +297,6 @@ class Vectors:
                           for piece in pieces], dim=-1)  # fmt: skip
 
     # ---- inside
-    def _pieces(self, vector: Tensor) -> list[Tensor]:
-        """A (d,) tensor as one view per parameter, of its shape. For simple parameters only."""
-        return [piece.view(p.shape) for piece, p in zip(vector.split(self._sizes), self.params, strict=True)]
-
     def _sign(self) -> float:
         return -1.0 if self._groups[0].get("maximize", False) else 1.0
 

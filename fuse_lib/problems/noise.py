@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from fuse_lib.problems.problem import Problem, check_positive
+from fuse_lib.problems.problem import Problem, check_number
 
 LOSSES = ("exact", "tilted")
 
@@ -52,7 +52,7 @@ class NoisyGradient:
     def __init__(
         self, problem: Problem, sigma: float, seed: int = 0, *, loss: str = "exact", hold: bool = False
     ) -> None:
-        check_positive("sigma", sigma)
+        check_number("sigma", sigma)
         if loss not in LOSSES:
             raise ValueError(f"loss: got {loss!r}; allowed is one of {', '.join(map(repr, LOSSES))}")
         self.problem, self.sigma, self.loss, self.hold = problem, sigma, loss, hold

@@ -133,7 +133,7 @@ def check_dim(dim: object, at_least: int) -> None:
         raise ValueError(f"dim: got {dim!r}; allowed is a whole number ≥ {at_least}")
 
 
-def check_positive(name: str, value: object, at_least: float = 0.0) -> None:
+def check_number(name: str, value: object, at_least: float = 0.0) -> None:
     """ValueError where value is no finite number ≥ at_least."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not at_least <= value < math.inf:

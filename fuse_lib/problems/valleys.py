@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fuse_lib.problems.problem import Problem, check_dim, check_positive
+from fuse_lib.problems.problem import Problem, check_dim, check_number
 
 
 def rosenbrock(dim: int = 2) -> Problem:
@@ -53,7 +53,7 @@ def valley(condition: float = 1e3, dim: int = 2) -> Problem:
     tensor([50.0000,  0.5000])
     """
     check_dim(dim, at_least=2)
-    check_positive("condition", condition, at_least=1.0)
+    check_number("condition", condition, at_least=1.0)
     rotation = _rotation(dim)
     curvatures = torch.logspace(0.0, torch.log10(torch.tensor(float(condition), dtype=torch.float64)).item(), dim,
                                 dtype=torch.float64)  # fmt: skip

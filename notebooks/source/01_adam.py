@@ -452,8 +452,10 @@ plots.show(draw(beta2=0.999, lr=0.3), alt="f over evaluations with beta 2 = 0.99
            "For alpha 0.03 it falls smoothly to a very low value.")
 
 # %% [markdown]
-# **What you see.** Answer **(c)** for $\alpha = 0.3$, with Adam's default $\beta_2$: it falls to almost nothing, and within a few steps it is back at $10^{-2}$. Again and again.
-# For $\alpha = 0.03$ the first burst is yet to come: give it more steps, or a larger $\alpha$, and you will see it. With a shorter memory they come so often that they
+# **What you see.** Answer **(c)** for $\alpha = 0.3$, with Adam's default $\beta_2$: it falls to almost nothing, and
+# within a few steps it is back at $10^{-2}$. Again and again.
+# For $\alpha = 0.03$ the first burst is yet to come: give it more steps, or a larger $\alpha$, and you will see it.
+# With a shorter memory they come so often that they
 # merge (choose another $\beta_2$ above, or look here):
 
 # %%
@@ -498,7 +500,8 @@ plots.show(fig, alt="Two panels over 1500 steps. Top: f falls to 1e-40 and jumps
            "exponentially, crosses the line at 38 some time before each jump, and drops at each jump.")
 
 # %% [markdown]
-# **What you see.** $f$ falls as long as the lower curve is below 38. Once it is above, $f$ grows, ever faster, by more than thirty orders of magnitude within a hundred steps.
+# **What you see.** $f$ falls as long as the lower curve is below 38. Once it is above, $f$ grows, ever faster, by
+# more than thirty orders of magnitude within a hundred steps.
 # Then the fresh, large gradients raise $v$, the lower curve drops, and the next round begins.
 
 # %% tags=["nbval-check-output"]
@@ -513,7 +516,8 @@ print(f"and has risen a millionfold within three hundred steps after it: {bool(f
 #
 # ## 7 · Saturation with noise: a floor
 #
-# In training, gradients are noisy. Near the minimum the noise, of standard deviation $\sigma$, is all there is: $\sqrt{\hat v} \approx \sigma$. Then there is no fading and no burst,
+# In training, gradients are noisy. Near the minimum the noise, of standard deviation $\sigma$, is all there is:
+# $\sqrt{\hat v} \approx \sigma$. Then there is no fading and no burst,
 # and Adam is stochastic gradient descent with step $\eta = \alpha/\sigma$. In a direction of curvature $\lambda$ the variance of $x$ is stationary when
 #
 # $$\operatorname{Var}x = (1-\eta\lambda)^2\operatorname{Var}x + \eta^2\sigma^2 \quad\Rightarrow\quad \operatorname{Var}x \approx \frac{\eta\,\sigma^2}{2\lambda},
@@ -521,7 +525,8 @@ print(f"and has risen a millionfold within three hundred steps after it: {bool(f
 #
 # (for $\eta\lambda \ll 1$; momentum does not change it to this order). The floor is proportional to $\alpha$, and the curvatures have dropped out.
 #
-# > **Predict.** You have 4,000 evaluations. Which final loss will be lowest: **(a)** the smallest constant $\alpha$; **(b)** a middling constant $\alpha$; **(c)** a
+# > **Predict.** You have 4,000 evaluations. Which final loss will be lowest: **(a)** the smallest constant $\alpha$;
+# > **(b)** a middling constant $\alpha$; **(c)** a
 # > larger $\alpha$ that falls to zero along a cosine?
 
 # %%
@@ -553,8 +558,11 @@ plots.show(fig, alt="Final f against the learning rate, logarithmic axes. Consta
            "With cosine decay the right side is much lower, and the best value is about half of the best constant one, near 0.03.")
 
 # %% [markdown]
-# **What you see** (means of the runs; the bands are two standard errors of the mean, up and down). Constant $\alpha$ makes a **V**. On its right arm the runs have arrived and sit on the floor, right on the dotted line. On the left one
-# they are still on their way down the flat directions of section 5. Cosine decay takes the way fast and then lowers the floor: answer **(c)**. Its best value is about half of the
+# **What you see** (means of the runs; the bands are two standard errors of the mean, up and down). Constant $\alpha$
+# makes a **V**. On its right arm the runs have arrived and sit on the floor, right on the dotted line. On the left
+# one
+# they are still on their way down the flat directions of section 5. Cosine decay takes the way fast and then lowers
+# the floor: answer **(c)**. Its best value is about half of the
 # best constant one; more important may be that it is as good over a wide range of $\alpha$.
 
 # %% tags=["nbval-check-output"]
@@ -564,10 +572,12 @@ print(f"cosine decay ends lower than the same constant α at 0.3, 0.1 and 0.03: 
 print(f"and higher at 0.003, where it stops before it has arrived: {table['Adam, cosine'][0.003] > table['Adam'][0.003]}")
 
 # %% [markdown]
-# Both arms of the V are the subject of this course: the right arm is *noise*, which L-BFGS does not remove (larger batches do, and a falling $\alpha$). The left arm is
+# Both arms of the V are the subject of this course: the right arm is *noise*, which L-BFGS does not remove (larger
+# batches do, and a falling $\alpha$). The left arm is
 # *conditioning*, and there L-BFGS can help.
 #
-# **Quick check 01.7** Adam sits on its floor, with noisy gradients and constant $\alpha$. You divide $\alpha$ by ten and wait long enough. The mean loss above the minimum
+# **Quick check 01.7** Adam sits on its floor, with noisy gradients and constant $\alpha$. You divide $\alpha$ by ten
+# and wait long enough. The mean loss above the minimum
 # falls by a factor of about **(a)** 1; **(b)** 10; **(c)** 100.
 
 # %%
@@ -616,7 +626,9 @@ ax.legend()
 plots.show(fig, alt="f over evaluations. Adam is near 1e-11 after 600 evaluations. FUSE-PV follows it for 100 evaluations, then falls to 1e-20 within about a hundred more.")
 
 # %% [markdown]
-# **What you see.** The same Adam to the dotted line; then the flat directions are no obstacle. On a quadratic without noise this is L-BFGS's home game; how it does it is [notebook 02](02_lbfgs.ipynb), and when to switch notebooks 03 and 05.
+# **What you see.** The same Adam to the dotted line; then the flat directions are no obstacle. On a quadratic without
+# noise this is L-BFGS's home game; how it does it is [notebook 02](02_lbfgs.ipynb), and when to switch notebooks 03
+# and 05.
 #
 # ## Summary
 #
@@ -625,7 +637,8 @@ plots.show(fig, alt="f over evaluations. Adam is near 1e-11 after 600 evaluation
 # - A consistent gradient moves its parameter by $\alpha$, whatever its size; noise shortens that to $\alpha\,\mu/\sqrt{\mu^2+\sigma^2}$.
 # - With $a$ before the correction, as in the paper's Algorithm 3, the effective $\epsilon$ is $a/\sqrt{1-\beta_2^k}$: 32 times as large at first.
 # - Adam scales coordinates. Conditioning along the axes it removes; in a turned valley the flat directions stay slow.
-# - It saturates: without noise in bursts of height $\propto\alpha^2$, with noise at a floor $\propto\alpha$. Decay of $\alpha$ lowers the floor, not the slowness.
+# - It saturates: without noise in bursts of height $\propto\alpha^2$, with noise at a floor $\propto\alpha$. Decay of
+#   $\alpha$ lowers the floor, not the slowness.
 #
 # ## References
 #

@@ -116,8 +116,10 @@ plots.show(fig, alt="Relative error against the length of the step, logarithmic 
            "takes over, in float64 near length 1e-7 with error 1e-8, in float32 near 1e-2 with error 1e-3.")
 
 # %% [markdown]
-# **What you see.** On the right arm of each **V** the Hessian is not the same all along the step, so the error is proportional to the length: $y$ is the *average* curvature.
-# On the left arm the two gradients are so alike that their difference is rounding. In between $y$ is right to several digits. In float32 that is a narrow valley: a reason why
+# **What you see.** On the right arm of each **V** the Hessian is not the same all along the step, so the error is
+# proportional to the length: $y$ is the *average* curvature.
+# On the left arm the two gradients are so alike that their difference is rounding. In between $y$ is right to several
+# digits. In float32 that is a narrow valley: a reason why
 # the last digits are hard there.
 #
 # **Why not compute the Hessian itself?** Because of its size, and of what it costs. With $m = 10$ pairs:
@@ -128,11 +130,13 @@ costs = [{"": name, "parameters d": f"{n:,}", "Hessian, MB": f"{4e-6 * n**2:,.1f
 pd.DataFrame(costs).set_index("")  # float32: 4 bytes a number
 
 # %% [markdown]
-# A Hessian has $d^2$ entries, and automatic differentiation gives one column for one *Hessian-vector product*, each as dear as a gradient or two. Then a linear system of size $d$ has to be
+# A Hessian has $d^2$ entries, and automatic differentiation gives one column for one *Hessian-vector product*, each
+# as dear as a gradient or two. Then a linear system of size $d$ has to be
 # solved, some $d^3$ operations. The pairs are a by-product of gradients that were computed anyway, and fill $2\,m\,d$ numbers.
 #
 # **Quick check 02.1** Why does L-BFGS use a history of gradient and parameter differences rather than computing the Hessian?
-# **(a)** differences are more accurate; **(b)** the Hessian needs $d^2$ numbers and $d$ further products, the history $2md$ and nothing further; **(c)** the Hessian does not exist for networks.
+# **(a)** differences are more accurate; **(b)** the Hessian needs $d^2$ numbers and $d$ further products, the history
+# $2md$ and nothing further; **(c)** the Hessian does not exist for networks.
 
 # %%
 check("02.1", ...)
@@ -152,7 +156,8 @@ check("02.3", ...)
 # %% [markdown]
 # ## 2 · BFGS: one pair after another
 #
-# Newton's step is $p = -(\nabla^2 f)^{-1} g$. So what is wanted is $H \approx (\nabla^2 f)^{-1}$ with $H y = s$. BFGS takes the present $H$ and changes it as little as possible (in a certain norm)
+# Newton's step is $p = -(\nabla^2 f)^{-1} g$. So what is wanted is $H \approx (\nabla^2 f)^{-1}$ with $H y = s$. BFGS
+# takes the present $H$ and changes it as little as possible (in a certain norm)
 # such that this holds and $H$ stays symmetric and positive definite (Nocedal & Wright, eq. 6.17):
 #
 # $$H_{k+1} = (I - \rho\,s y^\top)\,H_k\,(I - \rho\,y s^\top) + \rho\,s s^\top, \qquad \rho = \frac{1}{s^\top y}.$$
@@ -167,7 +172,8 @@ def bfgs_update(H, s, y):
 
 
 # %% [markdown]
-# > **Predict.** A quadratic in ten variables with curvatures from 1 to 1000. BFGS starts from $H = I$ and goes to the minimum along each direction. How many pairs
+# > **Predict.** A quadratic in ten variables with curvatures from 1 to 1000. BFGS starts from $H = I$ and goes to the
+# > minimum along each direction. How many pairs
 # > until $H$ *is* the inverse Hessian: **(a)** one; **(b)** ten; **(c)** never exactly?
 #
 # If $H = A^{-1}$, all eigenvalues of $HA$ are 1. Let us look at them after each pair:
@@ -194,7 +200,8 @@ ax.set(xlabel="curvature pairs learnt", ylabel="eigenvalues of H A", title="BFGS
 plots.show(fig, alt="The ten eigenvalues of H A after 0 to 10 pairs. They start between 1 and 1000; with each pair one more arrives at 1, and after ten pairs all are 1.")
 
 # %% [markdown]
-# **What you see.** Answer **(b)**. Each pair brings one eigenvalue to 1 and spoils none that is there: after ten pairs BFGS knows the whole Hessian and never saw one.
+# **What you see.** Answer **(b)**. Each pair brings one eigenvalue to 1 and spoils none that is there: after ten
+# pairs BFGS knows the whole Hessian and never saw one.
 # (The theorem needs a quadratic and exact line searches: Nocedal & Wright, theorem 6.4. Otherwise it comes close where it has been.)
 
 # %% tags=["nbval-check-output"]
@@ -205,7 +212,8 @@ print(f"the secant condition H y = s holds: {torch.allclose(H @ (A @ s), s)}")
 # ## 3 · L-BFGS: keep the pairs, forget the matrix
 #
 # $H$ is $d \times d$ again. But it was built from pairs; so keep the last $m$ of them and, whenever $-Hg$ is wanted, apply the updates to the *vector* $g$. The
-# $L$ is for *limited memory* (Liu & Nocedal 1989). Two loops do it (Nocedal & Wright, algorithm 7.4): backwards through the factors $I - \rho\,y s^\top$, then the initial
+# $L$ is for *limited memory* (Liu & Nocedal 1989). Two loops do it (Nocedal & Wright, algorithm 7.4): backwards
+# through the factors $I - \rho\,y s^\top$, then the initial
 # matrix $\gamma I$, then forwards:
 
 # %%
@@ -244,7 +252,8 @@ def compact_form(pairs, g):
 
 
 # %% [markdown]
-# The library does it so (`fuse_lib/optim/direction.py`), from the inner products alone: these are matrix products, which is what a GPU is good at, and processes that share the parameters
+# The library does it so (`fuse_lib/optim/direction.py`), from the inner products alone: these are matrix products,
+# which is what a GPU is good at, and processes that share the parameters
 # can add them up. Four ways to one vector, then. Do they agree? With pairs of the logistic regression:
 
 # %%
@@ -272,7 +281,8 @@ for name, p in {"two loops": two_loop(pairs, g), "compact form": compact_form(pa
 # %% [markdown]
 # ## 4 · How far? The Wolfe conditions
 #
-# A direction $p$ is not yet a step. Along it, the loss is a function of one variable, $\varphi(t) = f(x + t\,p)$, whose slope at 0 is $\varphi'(0) = g^\top p < 0$.
+# A direction $p$ is not yet a step. Along it, the loss is a function of one variable, $\varphi(t) = f(x + t\,p)$,
+# whose slope at 0 is $\varphi'(0) = g^\top p < 0$.
 # A step $t$ is good enough if it satisfies the **strong Wolfe conditions** (Nocedal & Wright, eq. 3.7):
 #
 # $$\underbrace{\varphi(t) \le \varphi(0) + c_1\,t\,\varphi'(0)}_{\text{sufficient decrease: it earned its length}} \qquad
@@ -284,7 +294,8 @@ for name, p in {"two loops": two_loop(pairs, g), "compact form": compact_form(pa
 #
 # **whoever satisfies Wolfe has a valid pair**, even where the function is not convex.
 #
-# > **Predict.** L-BFGS uses $c_1 = 10^{-4}$, $c_2 = 0.9$. On a wavy curve, which steps will be accepted: **(a)** only those close to the best minimum; **(b)** generous
+# > **Predict.** L-BFGS uses $c_1 = 10^{-4}$, $c_2 = 0.9$. On a wavy curve, which steps will be accepted: **(a)** only
+# > those close to the best minimum; **(b)** generous
 # > stretches about each minimum that lies low enough; **(c)** all that go down?
 
 # %%
@@ -319,8 +330,11 @@ plots.show(draw(c1=1e-4, c2=0.9), alt="A wavy curve falling from 1.7 to a low of
            "Accepted steps are shaded: wide stretches around each valley below the line; steep flanks and everything above the line are left out.")
 
 # %% [markdown]
-# **What you see.** Answer **(b)**. $c_1$ tilts the dashed line: what lies above it has not earned its length. $c_2$ narrows the shaded stretches about the places of slope zero.
-# (Flat is all that they ask: even the top of the hump at 1.5 passes.) With the usual values nearly every sensible step passes, so that L-BFGS's first trial, $t = 1$, mostly is the last. Move $c_2$ to 0.1: now it would have to search.
+# **What you see.** Answer **(b)**. $c_1$ tilts the dashed line: what lies above it has not earned its length. $c_2$
+# narrows the shaded stretches about the places of slope zero.
+# (Flat is all that they ask: even the top of the hump at 1.5 passes.) With the usual values nearly every sensible
+# step passes, so that L-BFGS's first trial, $t = 1$, mostly is the last. Move $c_2$ to 0.1: now it would have to
+# search.
 
 # %% tags=["nbval-check-output"]
 t = torch.linspace(0.001, 5, 5000)
@@ -393,10 +407,12 @@ def minimise(f, x, length, m=10, budget=200):
 
 
 # %% [markdown]
-# The function is a sum of twenty bowls $\lambda_i(\sqrt{1 + z_i^2} - 1)$ in a turned basis: convex, round at the bottom, and *straight* far out, where its curvature is
+# The function is a sum of twenty bowls $\lambda_i(\sqrt{1 + z_i^2} - 1)$ in a turned basis: convex, round at the
+# bottom, and *straight* far out, where its curvature is
 # nearly zero and a Newton step far too long.
 #
-# > **Predict.** From two starts, at a distance of 3 and of 10 in each direction: **(a)** a step of 1 works for both; **(b)** some fixed step works for both, and as fast as the search;
+# > **Predict.** From two starts, at a distance of 3 and of 10 in each direction: **(a)** a step of 1 works for both;
+# > **(b)** some fixed step works for both, and as fast as the search;
 # > **(c)** each fixed step runs away, or crawls, from at least one of them.
 
 # %%
@@ -426,7 +442,8 @@ plots.show(fig, alt="f over evaluations from two starts. Near start: step 1 leav
            "Far start: steps 1 and 0.1 both leave the panel, 0.01 crawls, the Wolfe search comes down.")
 
 # %% [markdown]
-# **What you see.** Answer **(c)**. From near, $t = 1$ is thrown out to where the bowls are straight, curvature reads as nearly zero and the next step is longer still. $t = 0.1$ is well there, and runs away
+# **What you see.** Answer **(c)**. From near, $t = 1$ is thrown out to where the bowls are straight, curvature reads
+# as nearly zero and the next step is longer still. $t = 0.1$ is well there, and runs away
 # from the farther start. $t = 0.01$ is safe and crawls. With the search, which costs an extra evaluation now and then, both starts arrive:
 
 # %% tags=["nbval-check-output"]
@@ -436,11 +453,14 @@ for name in lengths:
     print(f"{name:>8}: from 3 it {ends[0]}; from 10 it {ends[1]}")
 
 # %% [markdown]
-# Adam's fixed $\alpha$ is another matter. $\alpha$ is a *length*: no component moves by much more than that, however wrong the gradient ([01](01_adam.ipynb), section 3). L-BFGS's step $-Hg$ has a length of its own,
+# Adam's fixed $\alpha$ is another matter. $\alpha$ is a *length*: no component moves by much more than that, however
+# wrong the gradient ([01](01_adam.ipynb), section 3). L-BFGS's step $-Hg$ has a length of its own,
 # gradient over curvature; where the curvature is small or wrongly learnt, it is as long as it likes. Somebody has to look before it is taken.
 #
 # **Quick check 02.6** Why can't L-BFGS simply use a fixed learning rate like Adam?
-# **(a)** $-Hg$ is only as good as the local model: unchecked it may overshoot without limit and yield pairs with $s^\top y \le 0$; **(b)** it could, with a small enough one, at the same speed; **(c)** the two-loop recursion needs $\varphi(t)$.
+# **(a)** $-Hg$ is only as good as the local model: unchecked it may overshoot without limit and yield pairs with
+# $s^\top y \le 0$; **(b)** it could, with a small enough one, at the same speed; **(c)** the two-loop recursion needs
+# $\varphi(t)$.
 
 # %%
 check("02.6", ...)
@@ -448,7 +468,8 @@ check("02.6", ...)
 # %% [markdown]
 # ## 6 · The library's L-BFGS, and the last digits
 #
-# From here on we use `fuse_lib.LBFGS`. Its search is cleverer than ours (cubic interpolation, one evaluation a step as a rule), but the direction should be the one that we have written. We
+# From here on we use `fuse_lib.LBFGS`. Its search is cleverer than ours (cubic interpolation, one evaluation a step
+# as a rule), but the direction should be the one that we have written. We
 # follow it on the logistic regression and compute each step's direction from the points it went through:
 
 # %%
@@ -478,7 +499,8 @@ while gain > 1e-9 and len(pairs) < 300:
 print(f"at least 40 steps, each equal to ours to 1e-6: {len(pairs) >= 40 and apart < 1e-6}")
 
 # %% [markdown]
-# We are now so near the minimum that the next step can lower the loss, 0.264, by one part in $10^8$ or less. What does a search see there in float32, in which the loss has seven digits?
+# We are now so near the minimum that the next step can lower the loss, 0.264, by one part in $10^8$ or less. What
+# does a search see there in float32, in which the loss has seven digits?
 
 # %%
 p = two_loop(pairs[-10:], g)
@@ -504,14 +526,18 @@ plots.show(fig, alt="Left: the change of the loss along the line. In float64 a p
            "Right: the slope rises from minus 1 through 0 near t = 1.3, and float32 and float64 agree.")
 
 # %% [markdown]
-# **What you see.** Left, float32 has a level every $3\cdot10^{-8}$ and jumps about between them: whether $\varphi(t) < \varphi(0)$ is a matter of luck, and a search that insists on decrease may reject the best step. Right, the slopes still tell the truth: they come
-# through zero where they should. So near the rounding floor `fuse_lib` also accepts the **approximate Wolfe** test, which asks slopes only (Hager & Zhang 2005), as long as $\varphi(t)$ is not above $\varphi(0)$:
+# **What you see.** Left, float32 has a level every $3\cdot10^{-8}$ and jumps about between them: whether
+# $\varphi(t) < \varphi(0)$ is a matter of luck, and a search that insists on decrease may reject the best step.
+# Right, the slopes still tell the truth: they come
+# through zero where they should. So near the rounding floor `fuse_lib` also accepts the **approximate Wolfe** test,
+# which asks slopes only (Hager & Zhang 2005), as long as $\varphi(t)$ is not above $\varphi(0)$:
 #
 # $$(2c_1 - 1)\,\varphi'(0) \ge \varphi'(t) \ge c_2\,\varphi'(0)$$
 #
 # ## 7 · How much memory?
 #
-# > **Predict.** From $m = 1$ pair to $m = 100$: by what factor does the number of evaluations fall, on the quadratic ($d = 100$, $\kappa = 1000$) and on the logistic regression? **(a)** by about 100; **(b)** by about two;
+# > **Predict.** From $m = 1$ pair to $m = 100$: by what factor does the number of evaluations fall, on the quadratic
+# > ($d = 100$, $\kappa = 1000$) and on the logistic regression? **(a)** by about 100; **(b)** by about two;
 # > **(c)** not at all beyond $m = 10$.
 
 # %%
@@ -562,8 +588,11 @@ plots.show(fig, alt="Evaluations to a fixed target against history size, two pan
            "the logistic regression from 88 to 49.")
 
 # %% [markdown]
-# **What you see** (medians; the bands go from the best to the worst start). Answer **(b)**: a hundred times the memory, half the evaluations. The first pairs matter most: even $m = 1$ is no gradient descent. Each further pair helps a little, with no
-# sharp end; $m$ between 5 and 20 is the usual choice, and the default here is 10. Where evaluations are dear and $d$ is moderate, 50 or 100 is worth a try: the direction costs $4md$ operations more, which is little beside a gradient.
+# **What you see** (medians; the bands go from the best to the worst start). Answer **(b)**: a hundred times the
+# memory, half the evaluations. The first pairs matter most: even $m = 1$ is no gradient descent. Each further pair
+# helps a little, with no
+# sharp end; $m$ between 5 and 20 is the usual choice, and the default here is 10. Where evaluations are dear and $d$
+# is moderate, 50 or 100 is worth a try: the direction costs $4md$ operations more, which is little beside a gradient.
 
 # %% tags=["nbval-check-output"]
 median = memory.groupby(["problem", "m"], sort=False).evals.median().unstack("problem")
@@ -574,7 +603,8 @@ for name in problems:
 # %% [markdown]
 # ## 8 · Bad starts
 #
-# **A plateau.** $f(x) = 1 - \exp(-\tfrac12 x^\top\!Ax)$ is a well in a wide plain. Outside its rim it curves *downwards* along the way in. What do pairs look like that are collected there?
+# **A plateau.** $f(x) = 1 - \exp(-\tfrac12 x^\top\!Ax)$ is a well in a wide plain. Outside its rim it curves
+# *downwards* along the way in. What do pairs look like that are collected there?
 
 # %%
 steepness = torch.tensor([1.0, 0.1])
@@ -590,7 +620,8 @@ for name in ("t = 1", "Wolfe"):
     print(f"{name:>6}: {len(run) - 1:>3} steps, {run.dropped.iloc[-1]:>3} pairs dropped, f from {run.f.iloc[0]:.4f} to {run.f.min():.4f}")
 
 # %% [markdown]
-# With steps of fixed length *no pair is of use*: along each, $s^\top y \le 0$. They are all dropped, and without pairs L-BFGS is gradient descent on a plain. The Wolfe search goes on until the slope has
+# With steps of fixed length *no pair is of use*: along each, $s^\top y \le 0$. They are all dropped, and without
+# pairs L-BFGS is gradient descent on a plain. The Wolfe search goes on until the slope has
 # flattened, so that its pairs are valid by construction (section 4): it comes across.
 #
 # FUSE hands over pairs that come from *Adam's* path, on which nobody asked for Wolfe. `handed_over` counts how many of them are of use:
@@ -630,16 +661,19 @@ plots.show(fig, alt="Left: the profile of the well, flat beyond a distance of th
            "none of use for early switches, all nine for late ones.")
 
 # %% [markdown]
-# **What you see.** As long as Adam is on the plain, none of its pairs is of use: it is too early to switch, and the optimizer can tell. Once it is inside the rim, all are.
+# **What you see.** As long as Adam is on the plain, none of its pairs is of use: it is too early to switch, and the
+# optimizer can tell. Once it is inside the rim, all are.
 
 # %% tags=["nbval-check-output"]
 print(handed[["switch", "kept", "collected"]].to_string(index=False))
 
 # %% [markdown]
-# **A bad initialisation.** Now a small net (64-16-16-10, tanh, 500 digits, penalty as before), with ordinary initial weights and with the same weights times 0.01. Close to zero, all activations are close to zero and
+# **A bad initialisation.** Now a small net (64-16-16-10, tanh, 500 digits, penalty as before), with ordinary initial
+# weights and with the same weights times 0.01. Close to zero, all activations are close to zero and
 # their gradients tiny: almost a saddle.
 #
-# > **Predict.** From weights that are far too small, 150 evaluations: **(a)** L-BFGS wins, it has curvature; **(b)** L-BFGS stops at once, Adam gets away; **(c)** both are stuck.
+# > **Predict.** From weights that are far too small, 150 evaluations: **(a)** L-BFGS wins, it has curvature; **(b)**
+# > L-BFGS stops at once, Adam gets away; **(c)** both are stuck.
 
 # %%
 def small_net(seed, scale, dtype=torch.float32):
@@ -707,12 +741,15 @@ plots.show(fig, alt="Training objective over evaluations, two panels. Ordinary w
            "Tiny weights: L-BFGS stays at 2.3 and ends after a few evaluations; Adam leaves the plateau and FUSE-PV ends lowest.")
 
 # %% [markdown]
-# **What you see.** From ordinary weights L-BFGS needs no help. From tiny ones, answer **(b)**: it ends within a dozen evaluations at the value of a net that knows nothing, and reports `converged`. It is not even wrong: the gradient is
-# tiny, the loss no longer changes within its seven digits, and all curvature that it has seen leads to the saddle. *Adam divides by the size of the gradient*, however tiny ([01](01_adam.ipynb), section 3), and
+# **What you see.** From ordinary weights L-BFGS needs no help. From tiny ones, answer **(b)**: it ends within a dozen
+# evaluations at the value of a net that knows nothing, and reports `converged`. It is not even wrong: the gradient is
+# tiny, the loss no longer changes within its seven digits, and all curvature that it has seen leads to the saddle.
+# *Adam divides by the size of the gradient*, however tiny ([01](01_adam.ipynb), section 3), and
 # walks away at full speed. And FUSE-PV, which starts as Adam, gets both.
 # (Adam's learning rate is not tuned here: the figure is about where L-BFGS gets away and where it does not.)
 #
-# This is the case for a first-order phase in one figure. It is not the whole truth, though. Is it just float32? And are weights that are too *large* as bad for L-BFGS?
+# This is the case for a first-order phase in one figure. It is not the whole truth, though. Is it just float32? And
+# are weights that are too *large* as bad for L-BFGS?
 
 # %%
 double = [train(small_net(seed, 0.01, torch.float64), makers["L-BFGS"])[0] for seed in range(starts)]
@@ -721,7 +758,8 @@ large = [train(small_net(seed, 10.0), makers["L-BFGS"])[0].loss for seed in rang
 print("L-BFGS, weights times 10: from", [f"{loss.iloc[0]:.1f}" for loss in large], "to", [f"{loss.iloc[-1]:.2f}" for loss in large])
 
 # %% [markdown]
-# In float64 it can tell smaller changes apart, holds out longer, and one of the five runs gets away; the others end at the same value. Too large weights are no such trap: from a far higher loss
+# In float64 it can tell smaller changes apart, holds out longer, and one of the five runs gets away; the others end
+# at the same value. Too large weights are no such trap: from a far higher loss
 # it comes down nearly as low as from ordinary ones (0.1). It is not *any* bad start that ends L-BFGS, but a flat one.
 
 # %% tags=["nbval-check-output"]
@@ -733,7 +771,8 @@ for scale in (1.0, 0.01):
 print("reasons L-BFGS gives on tiny weights:", sorted({str(reason) for _, reason in results[0.01, "L-BFGS"]}))
 
 # %% [markdown]
-# **Quick check 02.7** `opt.last_step.handed_over` says (0, 9) at the switch. What does that tell you? **(a)** the history is too short; **(b)** the learning rate of Adam was too small to collect pairs;
+# **Quick check 02.7** `opt.last_step.handed_over` says (0, 9) at the switch. What does that tell you? **(a)** the
+# history is too short; **(b)** the learning rate of Adam was too small to collect pairs;
 # **(c)** Adam was still where the function curves downwards: switch later.
 
 # %%
@@ -761,7 +800,8 @@ check("02.7", ...)
 # - Z. Jiang, et al., *FUSE: First-Order and Second-Order Unified SynthEsis in Stochastic Optimization*, IEEE CAI 2025,
 #   [arXiv 2503.04204](https://arxiv.org/abs/2503.04204)
 #
-# **Read next**: `fuse_lib/optim/direction.py` (60 lines, the compact form) and `fuse_lib/optim/line_search.py` (the search, on plain numbers); you have now written both.
+# **Read next**: `fuse_lib/optim/direction.py` (60 lines, the compact form) and `fuse_lib/optim/line_search.py` (the
+# search, on plain numbers); you have now written both.
 #
 # **Next notebook**: [03 · FUSE-PV, step by step](03_fuse_pv.ipynb).
 

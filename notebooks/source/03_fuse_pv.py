@@ -433,7 +433,8 @@ for column, threshold in {"mean_last": zeta, "change": sigma, "change_last": sig
 # Noise makes a floor under both quantities: the mean squared norm of a minibatch gradient settles at its variance, the mean
 # loss change at the difference between batches. A threshold below the floor never fires, however near the minimum is; and one
 # above it may fire anywhere. A *single* loss change does the opposite: now and then two batches have nearly the
-# same loss by accident. It fired at step 20; in the full-batch run above, the loss is then still about twice as high as at its end. The window cures the accident, not the floor.
+# same loss by accident. It fired at step 20; in the full-batch run above, the loss is then still about twice as high
+# as at its end. The window cures the accident, not the floor.
 #
 # **Quick check 03.5** On minibatches, `losschange:0.001` (a single difference) fired early. Why? **(a)** the loss had stopped
 # falling; **(b)** two successive batches happened to have almost the same loss; **(c)** Adam's step was too short.
@@ -499,7 +500,8 @@ plots.show(fig, alt="Evaluations saved by each kind of handover against none, fo
            "seeds with 95 % intervals and one tick for each seed, around a vertical line at zero.")
 
 # %% [markdown]
-# Each mark is a mean over five seeds with its 95 % interval, each tick a seed; right of the line is better. Answer **c**, here: handing over pairs changes the count
+# Each mark is a mean over five seeds with its 95 % interval, each tick a seed; right of the line is better. Answer
+# **c**, here: handing over pairs changes the count
 # by less than five evaluations, in either direction. L-BFGS makes ten pairs of its own in ten steps. The metric is
 # clearly *worse*: about 25 evaluations more after an early switch, 15 after a late one. Adam's second moments are averages of squared gradients along the path,
 # and need not resemble the curvature at its end.
@@ -684,7 +686,8 @@ for name, rule in rules.items():
 # Here Adam is the one that suffers: each of its steps has the length of the learning rate, and it has far to walk. So Adam's
 # first steps pay where the gradient is too small to act on, not wherever a start is "bad".
 #
-# Look at the last line of the check above as well: at the flat start $\lVert g\rVert^2$ is far *below* $\zeta$. The gradient-norm criterion takes a small gradient for
+# Look at the last line of the check above as well: at the flat start $\lVert g\rVert^2$ is far *below* $\zeta$. The
+# gradient-norm criterion takes a small gradient for
 # a nearby minimum and fires after the very first step. Here that is late enough, by luck. A rule such as
 # `AllOf(AtStep(100), GradientNorm(1e-2, 20))` from `fuse_lib.switchover` switches when both are met, at step 100 at the earliest.
 
@@ -815,7 +818,8 @@ check("03.8", ...)
 #   a saturated start, and not from torch's own.
 # - `opt.phase` tells your loop which batch to take; `full_batch=True` is a promise that is tested; pairs of different batches must not be handed over.
 #
-# Between the two phases there is also a soft way, in which both steps are blended with a weight $\theta$ that falls from 1 to 0: general FUSE, in a notebook to come.
+# Between the two phases there is also a soft way, in which both steps are blended with a weight $\theta$ that falls
+# from 1 to 0: general FUSE, in a notebook to come.
 #
 # ## References
 #

@@ -395,7 +395,8 @@ print(f"evaluations of an L-BFGS run on Ackley, solved or not: {sum(spent) / len
 
 # %% [markdown]
 # **Exercise 04.6** L-BFGS solves 10 % of Ackley's starts, and in the budget of 300 it can be run from about 6 random
-# starts. With what probability is at least one of them solved? (FUSE-PV's one run: 26 %.) *Think*: what would this comparison look like if a good starting point were expensive, as that of a large net is?
+# starts. With what probability is at least one of them solved? (FUSE-PV's one run: 26 %.) *Think*: what would this
+# comparison look like if a good starting point were expensive, as that of a large net is?
 
 # %%
 check("04.6", ...)

@@ -400,7 +400,8 @@ check("05.3", ...)  # check("05.3", first_step)
 #   tuning seeds, ten held-out ones; on the first 12,000 images of MNIST: three, two and five.
 # - **Equal cost.** A run ends where its next gradient evaluation would exceed the budget, counted in images.
 # - **Two second phases.** *Minibatch*: L-BFGS goes on with the same small batches, as in the public reference code (m = 10; Adam's
-#   last ten pairs are handed over, as in the paper and unlike that code). *Full batch*: from the switch on the closure is over all rows (m = 50, nothing handed over).
+#   last ten pairs are handed over, as in the paper and unlike that code). *Full batch*: from the switch on the
+#   closure is over all rows (m = 50, nothing handed over).
 #
 # The loop for both. `opt.phase` names the coming phase, so that the batch can change in time:
 
@@ -610,7 +611,8 @@ plots.show(fig, alt="Paired differences of the epoch rule to the two value rules
 #
 # Four reservations:
 #
-# - *A small handicap.* Value rules fire in mid-epoch, and then the rest of the budget is no whole number of passes: in the full-batch runs about half an evaluation is
+# - *A small handicap.* Value rules fire in mid-epoch, and then the rest of the budget is no whole number of passes:
+#   in the full-batch runs about half an evaluation is
 #   left unspent (of 24 to 55), which the epoch rule, switching at an epoch's end, spends. It may be all of the tendency.
 # - *Pairing helps little.* After the switch the runs of one seed soon go their own ways, so their ends have little in common.
 # - *MNIST is 12,000 images, five seeds, three candidates* and 40 passes, and there the best epoch candidate is the last one: a later switch may be better still.
@@ -701,7 +703,8 @@ print(f"the rules' means are within a factor of 2: {means.max() < 2 * means.min(
 # ## Summary
 #
 # - A rule decides one thing, the step of the switch. All rules share one curve; where it is flat, they tie.
-# - A single minibatch loss change is noise, of the batches and of Adam's bouncing: a rule with window 1 fires in the first couple of dozen steps. A window steadies what a rule sees, but leaves its mean:
+# - A single minibatch loss change is noise, of the batches and of Adam's bouncing: a rule with window 1 fires in the
+#   first couple of dozen steps. A window steadies what a rule sees, but leaves its mean:
 #   a ζ below $\operatorname{tr}\Sigma/b$, or a σ below the distance of two batches' losses, is met by luck or never.
 # - **Is the epoch rule slightly better? Not shown.** With equal tuning and held-out seeds it is ahead in seven of eight comparisons, and in none clearly:
 #   0.6 ± 2.7 and 1.5 ± 3.0 points of the gap to the minimum (sample, full batch, ten seeds), at 2.9 points between seeds.

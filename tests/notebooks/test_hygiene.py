@@ -15,7 +15,7 @@ from tests.notebooks.course import ALL, CHECKED, FOLDER, code_cells, each, has_w
 sys.path.insert(0, str(FOLDER))
 import build
 
-WIDE = 270  # characters of source, inline formulas among them; links, tables and displayed formulas may be wider
+WIDE = 160  # characters of source, inline formulas among them; links, tables and displayed formulas may be wider
 
 
 def test_there_are_notebooks_and_each_has_a_source():

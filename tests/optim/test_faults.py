@@ -1396,3 +1396,21 @@ def test_lbfgs_checks_maximize(value):
 def test_fusepv_takes_hard_rules_only():
     with pytest.raises(ValueError, match=r"switchover: got 'theta:0.5'.*allowed"):
         FusePV(Problem().params, switchover="theta:0.5")
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e20, 1e30])
+@pytest.mark.parametrize("dtypes", [[torch.float32], [torch.float32, torch.float64], [torch.float32, torch.complex128]])
+def test_a_step_beyond_a_parameters_range_is_no_step(dtypes, scale):
+    """Where the loss is finite at infinity and goes on falling, and the first trial is as long as a float can say."""
+    params = [torch.nn.Parameter(torch.ones(2, dtype=dtype)) for dtype in dtypes]
+    optimizer = LBFGS(params, lr=1e300, max_evals=80)
+
+    def closure():
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        params[0].grad.fill_(-scale)
+        return float(1 / (1 + params[0].detach().double().abs()).sum())
+
+    for _ in range(3):
+        optimizer.step(closure)
+        assert all(p.isfinite().all() for p in params)
