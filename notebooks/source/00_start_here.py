@@ -242,7 +242,7 @@ print(f"FUSE-PV's mean objective below 0.8 times the better Adam's: {means['FUSE
 
 # %% [markdown]
 # Is the comparison fair? Both Adams have the learning rate that is best for *this* budget among five. FUSE-PV just takes
-# over Adam's; its own best would be 0.01, and lower by an eighth. The mean objective at the end, over 5 seeds
+# over Adam's; its own best would be 0.01, and lower by a ninth. The mean objective at the end, over 5 seeds
 # (`OMP_NUM_THREADS=1 python benchmarks/learning_rates_00.py` makes this table again; L-BFGS has no learning rate, its
 # lr = 1 is the first trial step):
 
@@ -355,7 +355,7 @@ check("00.5", ...)
 # - FUSE-PV is Adam, then L-BFGS; a rule such as `step:100` or `gradnorm:1e-3:50` says when.
 # - Cost is counted in gradient evaluations: an L-BFGS step takes one or more.
 # - Here, at equal cost, it reached a clearly lower training objective than Adam with tuned learning rates (0.10 against
-#   0.14), little lower than L-BFGS alone (0.11), and no better test accuracy (all about 80 %).
+#   0.14), little lower than L-BFGS alone (0.11), and no better test accuracy (all between 78 and 81 %).
 # - `opt.last_step` tells what happened, and `stop_reason` in it why a step stopped.
 #
 # ## References
