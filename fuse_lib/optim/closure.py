@@ -46,7 +46,8 @@ def scalar(value: object) -> Tensor | float:
             raise ValueError(
                 f"closure: it returned a {value.dtype} tensor of shape {tuple(value.shape)}; allowed is one real number"
             )
-        return value.detach().reshape(()).clone()  # the closure may write its next value to the same memory
+        one = value.detach() if value.dim() == 0 else value.detach().reshape(())
+        return one.clone()  # the closure may write its next value to the same memory
     if isinstance(value, numbers.Real):
         try:
             return float(value)

@@ -11,6 +11,9 @@ two-loop recursion: 4m dot products and updates, one after another. Byrd, Noceda
 so −Hg = S c_s + Y c_y + c_g g, a combination of vectors whose coefficients need inner products
 only. This file computes the coefficients. It never sees a vector of length d: what it works on
 are m × m matrices.
+
+This is the readable form, to learn from and to test against. The optimizer uses the one in `gram.py`, which is the
+same for a memory that changes by one pair at a time.
 """
 
 from __future__ import annotations

@@ -280,7 +280,7 @@ class Fuse(Saved):
             report.set(step_length=found.t, stop_reason=found.stop_reason)
             if found.t == 0.0:
                 break
-            second.remember(point, found.end)
+            second.remember_search(found)
             point = found.end
             if found.stop_reason:
                 break

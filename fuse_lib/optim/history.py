@@ -8,7 +8,7 @@ until it is judged: then it belongs to the memory, and the oldest pair's row is 
 a pair is written once and never copied, and one product of the buffer with the gradient gives the new
 pair's inner products along with all the others.
 
-The inner products that a direction needs lie beside it in small float64 matrices on the host. A direction
+The inner products that a direction needs lie beside it in small float64 matrices on the host (`gram.py`). A direction
 then costs two passes over the buffer and little else of length d: one for the products SᵀG and
 YᵀG with the new gradient, one to add the chosen combination up. (A third, for the products with y, where y
 is not the difference of two gradients whose products are known.)
@@ -17,14 +17,15 @@ is not the difference of two gradients whose products are known.)
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fuse_lib.optim.direction import Direction, compact
+from fuse_lib.optim.blocks import in_blocks
+from fuse_lib.optim.gram import HOST, Gram, Weights
 
-HOST = {"dtype": torch.float64, "device": "cpu"}  # of the small matrices, whatever the defaults are
 CHUNK = 1 << 18  # columns that are widened at a time when the history dtype is narrower
 
 
@@ -37,9 +38,14 @@ class Verdict(NamedTuple):
 
 
 class Staged:
-    """A pair that waits for its judgement. reason: what became of it, None until then."""
+    """A pair that waits for its judgement.
 
-    reason: str | None = None
+    dots: sᵀs, sᵀy and yᵀy, 0-d each on the device, where they are known. reason: what became of it, None until then.
+    """
+
+    def __init__(self, dots: Sequence[Tensor] | None = None) -> None:
+        self.dots = dots
+        self.reason: str | None = None
 
 
 class History:
@@ -58,6 +64,7 @@ class History:
     Attributes:
         slots: rows of the pairs in the memory, from the oldest to the newest.
         spare: the row that the next pair goes to: the one to spare, or the first unused one.
+        gram: the inner products of the pairs, and R⁻¹.
         staged: the pair in that row, while it waits for its judgement; else None.
     """
 
@@ -66,10 +73,10 @@ class History:
         self.history_dtype = history_dtype or dtype
         self.damped = damped
         self.weights = weights
+        self.gram = Gram(size + 1)
         self._buffer: Tensor | None = None  # (m + 1, 2, d), s beside y; allocated with the first pair
         self.staged: Staged | None = None
         self._set_slots([])
-        self._gram = torch.zeros(size, size, 2, **HOST)  # s_iᵀy_j and y_iᵀy_j by age
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -86,15 +93,13 @@ class History:
 
     @property
     def sy(self) -> Tensor:
-        """(n, n) float64: s_iᵀy_j, pairs from oldest to newest, where i ≤ j; the rest is not kept up."""
-        n = len(self.slots)
-        return self._gram[:n, :n, 0]
+        """(n, n) float64: s_iᵀy_j, pairs from oldest to newest, where i ≤ j; below it is zero."""
+        return self.gram.sy.T[self.slots][:, self.slots].triu()
 
     @property
     def yy(self) -> Tensor:
         """(n, n) float64: y_iᵀy_j, pairs from oldest to newest."""
-        n = len(self.slots)
-        return self._gram[:n, :n, 1]
+        return self.gram.yy[self.slots][:, self.slots]
 
     def allocate(self) -> None:
         if self._buffer is None:
@@ -103,9 +108,18 @@ class History:
 
     def clear(self) -> None:
         self._set_slots([])
+        self.gram.clear()
         self._settle("the history was cleared")
 
     # ---- a new pair
+    @property
+    def free(self) -> tuple[Tensor, Tensor] | None:
+        """The row to spare as (s, y), (d,) each, to write the next pair to; None where it is of a narrower dtype."""
+        if self._free is None and self.history_dtype == self.dtype:
+            self.allocate()
+            self._free = self._buffer[self.spare].unbind()
+        return self._free
+
     def stage(self, s: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> Staged:
         """Write a pair into the row to spare, each of its vectors the first minus the second of two, (d,) each."""
         self.allocate()
@@ -114,25 +128,33 @@ class History:
                 torch.sub(end, start, out=row)
             else:
                 row.copy_(end - start)
-        self.staged = Staged()
+        return self.written()
+
+    def written(self, dots: Sequence[Tensor] | None = None) -> Staged:
+        """The row to spare holds a pair now. dots: what `dots` would give, where it is known."""
+        self.staged = Staged(dots)
+        self._rows = max(self._end, self.spare + 1)
         return self.staged
 
-    def dots(self) -> list[Tensor]:
-        """sᵀs, sᵀy and yᵀy of the staged pair, 0-d each, on the device."""
-        s, y = (v.to(self.dtype) for v in self._buffer[self.spare].unbind())
-        ws, wy = self._weighted(s), self._weighted(y)
-        return [torch.dot(ws, s), torch.dot(ws, y), torch.dot(wy, y)]
-
-    def of_staged(self, with_y: bool) -> dict[str, Tensor]:
-        """What `add` needs to know of the staged pair, on the device: its `dots`, "of_y" if asked for, and
-        "of_s" if pairs are mended."""
+    def staged_vectors(self) -> tuple[Tensor, Tensor]:
+        """The staged pair as it is stored, (d,) each, widened."""
         s, y = self._buffer[self.spare].unbind()
-        wanted = dict(zip(("ss", "sy", "yy"), self.dots(), strict=True))
-        if with_y:
-            wanted["of_y"] = self.times(y.to(self.dtype))
-        if self.damped:
-            wanted["of_s"] = self.times(s.to(self.dtype))
-        return wanted
+        return s.to(self.dtype), y.to(self.dtype)
+
+    def dots(self) -> Sequence[Tensor]:
+        """sᵀs, sᵀy and yᵀy of the staged pair, 0-d each, on the device."""
+        if self.staged.dots is None:
+            self.staged.dots = self._dots()
+        return self.staged.dots
+
+    def _dots(self) -> list[Tensor]:
+        s, y = self.staged_vectors()
+        return [*in_blocks(lambda s, y: (self.dot(s, s), self.dot(s, y)), s, y, whole=self.weights is not None),
+                *in_blocks(lambda y: (self.dot(y, y),), y, whole=self.weights is not None)]  # fmt: skip
+
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """aᵀb (this process's share of it), 0-d on the device."""
+        return torch.dot(a if self.weights is None else a * self.weights, b)
 
     def judge(self, ss: float, sy: float, yy: float) -> Verdict:
         """Whether a pair has enough curvature, whatever the scales of f and x.
@@ -155,42 +177,47 @@ class History:
             return Verdict(False, "no positive curvature")
         return Verdict(True, "kept")
 
-    def add(self, dots: list[float], of_g: Tensor, of_y: Tensor, of_s: Tensor | None = None) -> Verdict:
+    def add(
+        self, dots: Sequence[float], of_g: list[float], of_y: list[float], of_s: list[float] | None = None
+    ) -> Verdict:
         """Take the staged pair into the memory, if `judge` keeps it.
 
         Args:
             dots: `dots()`, read to the host.
-            of_g, of_y, of_s: `products` of the rows with the present gradient, with the pair's y, and, where pairs
-                are mended, with its s. Of a mended pair the entry in of_g is corrected.
+            of_g, of_y, of_s: `padded` products of the rows with the present gradient, with the pair's y, and, where
+                pairs are mended, with its s. In of_g the entries of a mended pair are corrected, and those of the row
+                that is then to spare are made zero.
         """
         ss, sy, yy = dots
         verdict = self.judge(ss, sy, yy)
         self._settle(verdict.reason)
-        if not verdict.keep:
-            return verdict
         row = self.spare
-        if verdict.tau < 1.0:  # y ← τ y + (1 − τ) s/γ, and every product with it
-            tau, rest = verdict.tau, (1.0 - verdict.tau) / self._gamma(ss, sy)
-            s, y = self._buffer[row].unbind()
-            y.copy_(y.to(self.dtype).mul(tau).add_(s.to(self.dtype), alpha=rest))
-            of_y = tau * of_y + rest * of_s[: len(of_y)]
-            yy = tau * tau * yy + 2 * tau * rest * sy + rest * rest * ss
-            sy = tau * sy + rest * ss
-            of_g[row, 1] = tau * of_g[row, 1] + rest * of_g[row, 0]
-        gram, full = self._gram, len(self.slots) == self.size
-        if full:  # the oldest goes
-            gram[:-1, :-1] = gram[1:, 1:].clone()
-        n = len(self.slots) - full
-        gram[:n, n] = of_y.index_select(0, self._order[full:])
-        gram[n, :n, 1] = gram[:n, n, 1]
-        gram[n, n] = torch.tensor([sy, yy], **HOST)
-        self._set_slots([*self.slots[full:], row])
+        if verdict.keep:
+            if verdict.tau < 1.0:  # y ← τ y + (1 − τ) s/γ, and every product with it
+                tau, rest = verdict.tau, (1.0 - verdict.tau) / self._gamma(ss, sy)
+                s, y = self._buffer[row].unbind()
+                y.copy_(y.to(self.dtype).mul(tau).add_(s.to(self.dtype), alpha=rest))
+                of_y = [tau * a + rest * b for a, b in zip(of_y, of_s, strict=True)]
+                yy = tau * tau * yy + 2 * tau * rest * sy + rest * rest * ss
+                sy = tau * sy + rest * ss
+                of_g[2 * row + 1] = tau * of_g[2 * row + 1] + rest * of_g[2 * row]
+            self._take_row()
+            self.gram.add(row, of_y, sy, yy)
+        elif verdict.reason == "not finite":  # 0 · NaN is NaN: the row has a part in products, with the weight 0
+            self._buffer[row].zero_()
+        of_g[2 * self.spare] = of_g[2 * self.spare + 1] = 0.0
         return verdict
+
+    def _take_row(self) -> None:
+        """The row to spare is now the newest pair's; if the memory is full, the oldest pair goes."""
+        row, full = self.spare, len(self.slots) == self.size
+        if full:
+            self.gram.drop(self.slots[0])
+        self._set_slots([*self.slots[full:], row])
 
     def keep_unmeasured(self) -> None:
         """Take the staged pair, of the first phase, into the memory; `measure` computes all products later."""
-        row, full = self.spare, len(self.slots) == self.size
-        self._set_slots([*self.slots[full:], row])
+        self._take_row()
         self._settle("collected")
 
     def measure(self, read=None) -> tuple[int, int]:
@@ -204,55 +231,41 @@ class History:
         if stored == 0:
             return 0, 0
         pairs = [[v.to(self.dtype) for v in self._buffer[i].unbind()] for i in self.slots]
-        lengths = torch.stack([torch.dot(self._weighted(s), s) for s, _ in pairs])
+        lengths = torch.stack([self.dot(s, s) for s, _ in pairs])
         columns = torch.stack([self.times(y) for _, y in pairs])
         read = read or (lambda tensors: [t.reshape(-1).tolist() for t in tensors])
         lengths, columns = read([lengths, columns])
-        gram = torch.tensor(columns, **HOST).view(stored, self.rows, 2)[:, self._order].transpose(0, 1)
-        sy, yy = gram.unbind(2)
+        of_y = torch.tensor(columns, **HOST).view(stored, -1, 2)[:, self.slots].transpose(0, 1)
+        sy, yy = of_y.unbind(2)
         damped, self.damped = self.damped, False  # mending needs the pairs one by one
         good = [i for i in range(stored) if self.judge(lengths[i], float(sy[i, i]), float(yy[i, i])).keep]
         self.damped = damped
-        for i in set(range(stored)) - set(good):  # what was dropped may not be finite, and 0 · NaN is NaN
-            self._buffer[self.slots[i]].zero_()
-        self._set_slots([self.slots[i] for i in good])
-        self._gram[: len(good), : len(good)] = gram[good][:, good]
+        kept = [self.slots[i] for i in good]
+        for row in {*self.slots, self.spare} - set(kept):  # what is dropped may not be finite, and 0 · NaN is NaN
+            self._buffer[row].zero_()
+        self._set_slots(kept)
+        self.gram.rebuild(kept, sy[good][:, good], yy[good][:, good])
         return len(good), stored
 
     # ---- products, and the direction
-    @property
-    def rows(self) -> int:
-        """How many rows of the buffer are in use, the staged pair's among them."""
-        used = [*self.slots, self.spare] if self.staged else self.slots
-        return max(used, default=-1) + 1
-
     def times(self, v: Tensor) -> Tensor:
-        """s_iᵀv and y_iᵀv in turn, (2 · rows,) on the device."""
-        n = self.rows
-        return _rows_times(self._flat(0, n), self._weighted(v)) if n else v.new_zeros(0)
+        """s_iᵀv and y_iᵀv in turn, (2 · rows in use,) on the device; the staged pair's row is one of them."""
+        n = self._rows
+        return _rows_times(self._flat(n), v if self.weights is None else v * self.weights) if n else v.new_zeros(0)
 
-    @staticmethod
-    def products(numbers: list[float]) -> Tensor:
-        """What `times` gave, read to the host: s_iᵀv and y_iᵀv by row, (rows, 2) float64."""
-        return torch.tensor(numbers, **HOST).view(-1, 2)
+    def padded(self, numbers: list[float]) -> list[float]:
+        """What `times` gave, read to the host, with zeros up to 2 (m + 1) numbers."""
+        return numbers + [0.0] * (2 * (self.size + 1) - len(numbers))
 
-    def direction(self, of_g: Tensor, gg: float) -> Direction:
-        """Coefficients of −Hg (see direction.py), from the products of g with the rows."""
-        sg, yg = of_g.index_select(0, self._order).unbind(1)
-        return compact(self.sy, self.yy, sg, yg, gg)
+    def direction(self, of_g: list[float], gg: float) -> Weights:
+        """The weights of −Hg (see gram.py), from the products of g with the rows, as `add` left them, and gᵀg."""
+        return self.gram.direction(of_g, gg)
 
-    def combine(self, direction: Direction, g: Tensor) -> Tensor:
-        """S c_s + Y c_y + c_g g, (d,). If the row to spare has its dtype, it lies there until the next pair comes."""
-        row, end = self.spare, max(self.slots) + 1
-        c = torch.zeros(end, 2, **HOST)
-        c[self._order] = torch.stack([direction.s, direction.y], 1)
-        c = c.to(device=self.device, dtype=self.dtype).view(-1)
-        # The row to spare is left out: the result goes there, and what lies there may not be finite.
-        parts = [(a, b) for a, b in ((0, min(row, end)), (row + 1, end)) if a < b]
-        out = self._buffer[row, 0] if self.history_dtype == self.dtype else torch.empty_like(g)
-        for number, (a, b) in enumerate(parts):
-            _add_rows(out, self._flat(a, b), c[2 * a : 2 * b], fresh=number == 0)
-        return out.add_(g, alpha=direction.g)
+    def combine(self, weights: Weights, g: Tensor, out: Tensor | None = None) -> Tensor:
+        """Σ c_s s + Σ c_y y + c_g g, (d,), written to `out` if it is given."""
+        n = self._end
+        c = torch.tensor(weights.c[: 2 * n], dtype=self.dtype, device=self.device)
+        return _combined(self._flat(n), c, torch.empty_like(g) if out is None else out).add_(g, alpha=weights.g)
 
     # ---- checkpoints
     def state(self) -> dict[str, Tensor]:
@@ -288,10 +301,16 @@ class History:
             raise ValueError(
                 f"state_dict: its history has the rows {slots}; allowed are different ones up to {self.size}"
             )
+        n = len(slots)
         self._set_slots(slots)
-        self._gram.copy_(torch.stack([state["sy"], state["yy"]], 2))
-        self.staged = Staged() if staged and S is not None else None
-        self._buffer = None
+        sy, yy = (state[name][:n, :n].to(**HOST) for name in ("sy", "yy"))
+        if bool((sy.diagonal() > 0).all()):  # else they wait for `measure`
+            self.gram.rebuild(slots, sy, yy)
+        else:
+            self.gram.clear()
+        self._buffer, self._free, self.staged = None, None, None
+        if staged and S is not None:
+            self.written()
         if S is not None:
             self.allocate()
             self.S.copy_(S)
@@ -302,26 +321,25 @@ class History:
         """The staged pair, if there is one, waits no longer."""
         if self.staged:
             self.staged.reason, self.staged = reason, None
+            self._rows = self._end
 
     def _set_slots(self, slots: list[int]) -> None:
-        self.slots, used = slots, set(slots)
-        self.spare = next(row for row in range(self.size + 1) if row not in used)
-        self._order = torch.tensor(slots, dtype=torch.int64, device="cpu")
+        """slots: the rows of the pairs. _end: rows up to the last of them. _rows: up to the staged pair's, too."""
+        self.slots = slots
+        self._end = self._rows = max(slots, default=-1) + 1
+        self.spare = min(set(range(self._end)).difference(slots), default=self._end)
+        self._free: tuple[Tensor, Tensor] | None = None  # see free
 
-    def _flat(self, first: int, end: int) -> Tensor:
-        """The vectors of some rows below one another, (2 · rows, d): s, y, s, y, …"""
-        return self._buffer[first:end].view(2 * (end - first), self.numel)
+    def _flat(self, end: int) -> Tensor:
+        """The vectors of the first rows below one another, (2 · rows, d): s, y, s, y, …"""
+        buffer = self._buffer if end > self.size else self._buffer[:end]
+        return buffer.view(2 * end, self.numel)
 
     def _gamma(self, ss: float, sy: float) -> float:
         """The scale γ of H₀ = γI, before a pair with these products is added."""
-        if not self.slots:
-            return ss / abs(sy) if sy else 1.0
-        newest = len(self.slots) - 1
-        sy, yy = self._gram[newest, newest].tolist()
-        return sy / yy
-
-    def _weighted(self, v: Tensor) -> Tensor:
-        return v if self.weights is None else v * self.weights
+        if self.slots:
+            return self.gram.gamma
+        return ss / abs(sy) if sy else 1.0
 
 
 def _rows_times(rows: Tensor, v: Tensor) -> Tensor:
@@ -333,12 +351,10 @@ def _rows_times(rows: Tensor, v: Tensor) -> Tensor:
     return total
 
 
-def _add_rows(total: Tensor, rows: Tensor, c: Tensor, fresh: bool) -> None:
-    """total ← rowsᵀ c, added to what is there unless fresh."""
-    if rows.dtype == total.dtype:
-        torch.mv(rows.T, c, out=total) if fresh else total.addmv_(rows.T, c)
-        return
-    if fresh:
-        total.zero_()
-    for a in range(0, total.numel(), CHUNK):
-        total[a : a + CHUNK].addmv_(rows[:, a : a + CHUNK].T.to(total.dtype), c)
+def _combined(rows: Tensor, c: Tensor, out: Tensor) -> Tensor:
+    """out ← rowsᵀ c."""
+    if rows.dtype == out.dtype:
+        return torch.mv(rows.T, c, out=out)
+    for a in range(0, out.numel(), CHUNK):
+        torch.mv(rows[:, a : a + CHUNK].T.to(out.dtype), c, out=out[a : a + CHUNK])
+    return out

@@ -8,14 +8,13 @@ a rule has to decide.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(NamedTuple):
     """One evaluation, as a rule sees it.
 
     iteration: calls of `step()` so far, this one included: 1 at the first.

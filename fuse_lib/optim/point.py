@@ -18,7 +18,8 @@ class Point:
     x: parameters, (d,). value: what the closure returned. loss: it as a float or a 0-d tensor.
     gradient: there. f, loss_read, grad_norm, gg: objective, loss, ‖g‖ of the plain gradient and gᵀg in the
         metric's variables on the host, once they were read.
-    y_norm_sq: ‖y‖² of the step that ended here, if a search found it.
+    yy: ‖y‖² of the step that ended here, 0-d on the device, and yy_read, it on the host, if a search found them.
+    gx: Σ (g_i x_i)², 0-d on the device, where it is known.
     look: how many points had been looked at when this one was, itself included; 0 if it was not.
     pair: the staged pair that ends here, if it starts where the last look was.
     """
@@ -31,7 +32,9 @@ class Point:
     loss_read: float = math.nan
     grad_norm: float = math.nan
     gg: float = math.nan
-    y_norm_sq: float = math.nan
+    yy: Tensor | None = None
+    yy_read: float = math.nan
+    gx: Tensor | None = None
     look: int = 0
     pair: Staged | None = None
 
@@ -43,9 +46,13 @@ class Point:
 
 @dataclass
 class Search:
-    """Where one line search along p ended. t = 0 and end = start where it found no step."""
+    """Where one line search along p ended. t = 0 and end = start where it found no step.
+
+    y: the gradient's change, (d,), where a step was found.
+    """
 
     start: Point
     end: Point
     t: float
     stop_reason: str | None
+    y: Tensor | None = None

@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fuse_lib.optim.blocks import in_blocks
 from fuse_lib.optim.history import History, Staged
 from fuse_lib.optim.line_search import Sample, better, search
 from fuse_lib.optim.point import Point, Search
 from fuse_lib.optim.vectors import Gradient, Vectors
 
+_IN_RANGE = (1e-30, math.inf)  # of a sum of squares in float32 that lost nothing to underflow or overflow
 Evaluate = Callable[[], tuple[object, "Tensor | float"]]  # () → (the closure's value, it as a scalar)
 
 
@@ -48,7 +50,7 @@ class SecondOrder:
     at_known: bool = False
     failures: int = 0
     promise_checked: bool = False
-    of_g: Tensor | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
+    of_g: list[float] | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
     looks: int = field(init=False, default=0, repr=False)  # how many points were looked at
     _gx: float = field(init=False, default=math.nan, repr=False)  # see _noise
 
@@ -101,7 +103,8 @@ class SecondOrder:
         """Compare two evaluations at the same parameters. Points that differ, or are not finite, tell nothing."""
         off, moved = other.gradient.vector - one.gradient.vector, (other.x != one.x).any()
         (off,), (size,), (moved,), (f1,), (f2,) = self.vectors.read(
-            [self.vectors.dot(off, off), one.gradient.norm_sq, moved], [one.loss, other.loss]
+            [self.vectors.dot(off, off), self.vectors.dot(one.gradient.vector, one.gradient.vector), moved],
+            [one.loss, other.loss],
         )
         if moved or not (math.isfinite(f1) and math.isfinite(size)):
             return
@@ -130,43 +133,58 @@ class SecondOrder:
         if moved is True:
             return False
         chained = history.staged is not None and point.pair is history.staged
-        wanted = {"of_g": history.times(g), "gx": self._squares(point)}
+        wanted = {"of_g": history.times(g), "gx": self._squares(point) if point.gx is None else point.gx}
         if isinstance(moved, Tensor):
             wanted["moved"] = moved
         if math.isnan(point.gg):  # else both are known from the search that ended here
-            wanted |= {"gg": vectors.dot(g, g), "norm_sq": point.gradient.norm_sq}
+            wanted["gg"] = vectors.dot(g, g)
+            if point.gradient.norm_sq is not None:
+                wanted["norm_sq"] = point.gradient.norm_sq
         if (penalty := vectors.penalty()) is not None:
             wanted["penalty"] = penalty
         if history.staged:
-            wanted |= history.of_staged(with_y=not chained)
+            wanted |= zip(("ss", "sy", "yy"), history.dots(), strict=True)
+            if not chained:
+                wanted["of_y"] = history.times(history.staged_vectors()[1])
+            if history.damped:
+                wanted["of_s"] = history.times(history.staged_vectors()[0])
         *lists, (loss,) = vectors.read([*wanted.values()], [point.loss])
         read = dict(zip(wanted, lists, strict=True))
         if "moved" in read and read["moved"] != [0.0]:
             return False
-        self._take(point, loss, {name: values[0] for name, values in read.items() if len(values) == 1})
-        before, self.of_g = self.of_g, history.products(read["of_g"])
+        self._take(point, loss, read)
+        before, self.of_g = self.of_g, history.padded(read["of_g"])
         if history.staged:
-            of_y = _difference(self.of_g, before) if chained else history.products(read["of_y"])
-            dots = [read[name][0] for name in ("ss", "sy", "yy")]
-            history.add(dots, self.of_g, of_y, history.products(read["of_s"]) if "of_s" in read else None)
+            of_y = [a - b for a, b in zip(self.of_g, before, strict=True)] if chained else history.padded(read["of_y"])
+            of_s = history.padded(read["of_s"]) if history.damped else None
+            history.add([read[name][0] for name in ("ss", "sy", "yy")], self.of_g, of_y, of_s)
         self.looks += 1
         point.look, point.pair = self.looks, None
         return True
 
-    def _take(self, point: Point, loss: float, read: dict[str, float]) -> None:
+    def _take(self, point: Point, loss: float, read: dict[str, list[float]]) -> None:
         """Keep what was read of a point."""
         g = point.gradient.vector
         if math.isnan(point.gg):
-            point.gg = self._in_range(read["gg"], lambda wide: self.vectors.dot(wide(g), wide(g)))
-            norm_sq = point.gg if self.vectors.scale is None else self._norm_sq(read["norm_sq"], g)
+            point.gg = self._in_range(read["gg"][0], g, g)
+            norm_sq = self._norm_sq(read["norm_sq"][0], g) if "norm_sq" in read else point.gg
             point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
-        point.f, point.loss_read = self.vectors.objective(loss, read.get("penalty", 0.0)), loss
-        self._gx = math.sqrt(max(self._in_range(read["gx"], lambda wide: self._squares(point, wide)), 0.0))
+        penalty = read["penalty"][0] if "penalty" in read else 0.0
+        point.f, point.loss_read = self.vectors.objective(loss, penalty), loss
+        gx, wide = read["gx"][0], self.vectors.wide
+        if not _IN_RANGE[0] < gx < _IN_RANGE[1] and g.dtype != wide:
+            terms = g.to(wide) * self.vectors.inward(point.x).to(wide)
+            gx = self._in_range(gx, terms, terms)
+        self._gx = math.sqrt(max(gx, 0.0))
 
-    def _squares(self, point: Point, wide: Callable[[Tensor], Tensor] = lambda v: v) -> Tensor:
+    def _squares(self, point: Point) -> Tensor:
         """Σ (g_i x_i)², 0-d, for `_noise`."""
-        gx = wide(point.gradient.vector) * wide(self.vectors.inward(point.x))
-        return self.vectors.dot(gx, gx)
+        g, x = point.gradient.vector, self.vectors.inward(point.x)
+        return in_blocks(self._gx_of, g, x, whole=self.vectors.weights is not None)[0]
+
+    def _gx_of(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
+        gx = g * x
+        return (self.vectors.dot(gx, gx),)
 
     # ---- one iteration
     def direction(self, point: Point) -> tuple[Tensor, float]:
@@ -174,9 +192,9 @@ class SecondOrder:
         if self.history:
             found = self.history.direction(self.of_g, point.gg)
             if math.isfinite(found.slope) and found.slope < 0:
-                return self.history.combine(found, point.gradient.vector), found.slope
+                return self.history.combine(found, point.gradient.vector, self.vectors.take()), found.slope
             self.history.clear()
-        return -point.gradient.vector, -point.gg
+        return torch.neg(point.gradient.vector, out=self.vectors.take()), -point.gg
 
     def line_search(self, start: Point, evaluate: Evaluate, max_evals: int, first_trial: float = 1.0) -> Search:
         """Search along −Hg and leave the parameters at the best finite point that was seen.
@@ -194,59 +212,78 @@ class SecondOrder:
         p, slope = self.direction(start)
         p = self.vectors.masked(p)
         first = first_trial if self.history else first_trial * min(1.0, 1.0 / math.sqrt(start.gg))  # of length ≤ 1
-        outward = self.vectors.outward(p)
-        best, best_sample, last_t = start, Sample(0.0, start.f, slope), 0.0
+        vectors = self.vectors
+        outward = vectors.outward(p)
+        y = (self.history.free or (None, None))[1]
+        y = vectors.take() if y is None else y  # of the last trial
+        best, best_sample, last = start, Sample(0.0, start.f, slope), start
 
         def phi(t: float) -> Sample:
-            nonlocal best, best_sample, last_t
-            self.vectors.move(start.x, t, outward)
-            last_t = t
-            point, dslope = self._trial(start, p, t, *evaluate())
-            sample = Sample(t, point.f, dslope)
+            nonlocal best, best_sample, last
+            vectors.move(start.x, t, outward)
+            if last is not start and last is not best:
+                vectors.give(last.gradient.vector)
+            last, dslope = self._trial(start, p, y, t, *evaluate())
+            sample = Sample(t, last.f, dslope)
             if better(sample, best_sample):
-                best, best_sample = point, sample
+                if best is not start:
+                    vectors.give(best.gradient.vector)
+                best, best_sample = last, sample
             return sample
 
         noise = self._noise(start)
         try:
             result = search(phi, best_sample, first, max_evals=max_evals, noise=noise)
         except BaseException:
-            self.vectors.restore(start.x)
+            vectors.restore(start.x)
+            y.zero_()  # it may lie in the history, and a trial's gradient need not have been finite
             raise
         if result.status == "failed":
-            self.vectors.restore(start.x)
+            vectors.restore(start.x)
             return Search(start, start, 0.0, self._failed(-slope, first, noise, result.evals, max_evals))
         self.failures = 0
-        if result.best.t != last_t:
-            self.vectors.move(start.x, result.best.t, outward)
-        best.x = self.vectors.position()
+        if best is not last:
+            vectors.move(start.x, result.best.t, outward)
+            vectors.give(last.gradient.vector)
+            torch.sub(best.gradient.vector, start.gradient.vector, out=y)
+        best.x = vectors.position(out=p)  # p is not needed any more
         # One step that gains nothing may be a bad step; if nothing was to be expected of it either, this is the end.
         gained_nothing = start.f - best.f <= noise and best.grad_norm >= 0.5 * start.grad_norm
         converged = gained_nothing and -slope * first <= 4.0 * noise
-        return Search(start, best, result.best.t, "converged" if converged else None)
+        return Search(start, best, result.best.t, "converged" if converged else None, y)
 
-    def _trial(self, start: Point, p: Tensor, t: float, value: object, loss: Tensor | float) -> tuple[Point, float]:
-        """A trial point x + t p of a search from `start`, read to the host, and the slope there. Its x is not set."""
+    def _trial(
+        self, start: Point, p: Tensor, y: Tensor, t: float, value: object, loss: Tensor | float
+    ) -> tuple[Point, float]:
+        """A trial point x + t p of a search from `start`, read to the host, and the slope there. Its x is not set.
+
+        y: (d,), where its gradient minus the start's is written.
+        """
         vectors = self.vectors
         gradient = vectors.gradient()
-        g, g0 = gradient.vector, start.gradient.vector
-        wanted = {"slope": vectors.dot(g, p), "norm_sq": gradient.norm_sq, "turn": vectors.dot(g, g0)}
-        if vectors.scale is not None:
-            wanted["gg"] = vectors.dot(g, g)
+        g = gradient.vector
+        sums = in_blocks(self._trial_sums, g, start.gradient.vector, p, y, whole=vectors.weights is not None)
+        wanted = dict(zip(("gg", "slope", "yy"), sums, strict=True))
+        if gradient.norm_sq is not None:
+            wanted["norm_sq"] = gradient.norm_sq
         if (lost := vectors.lost(t)) is not None:
             wanted["lost"] = lost
         if (penalty := vectors.penalty()) is not None:
             wanted["penalty"] = penalty
         *lists, (loss_read,) = vectors.read([*wanted.values()], [loss])
         read = {name: value for name, (value,) in zip(wanted, lists, strict=True)}
-        slope = self._in_range(read["slope"], lambda wide: vectors.dot(wide(g), wide(p)))
-        norm_sq = self._norm_sq(read["norm_sq"], g)
-        gg = self._in_range(read["gg"], lambda wide: vectors.dot(wide(g), wide(g))) if "gg" in read else norm_sq
+        slope, gg = self._in_range(read["slope"], g, p), self._in_range(read["gg"], g, g)
+        norm_sq = self._norm_sq(read["norm_sq"], g) if "norm_sq" in read else gg
         f = vectors.objective(loss_read, read.get("penalty", 0.0))
         grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
-        point = Point(start.x, value, loss, gradient, f, loss_read, grad_norm, gg)
-        point.y_norm_sq = point.gg - 2.0 * read["turn"] + start.gg
+        point = Point(start.x, value, loss, gradient, f, loss_read, grad_norm, gg, sums[2], read["yy"])
         return point, math.nan if read.get("lost") or not math.isfinite(norm_sq) else slope
+
+    def _trial_sums(self, g: Tensor, g0: Tensor, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """y ← g − g0, and gᵀg, gᵀp, yᵀy."""
+        torch.sub(g, g0, out=y)
+        dot = self.vectors.dot
+        return dot(g, g), dot(g, p), dot(y, y)
 
     def _failed(self, decrease: float, first: float, noise: float, evals: int, max_evals: int) -> str:
         """The stop reason of a search that found nothing lower."""
@@ -258,22 +295,19 @@ class SecondOrder:
             return "no_progress"
         return "max_evals" if evals >= max_evals else "search_failed"
 
-    def _in_range(self, product: float, anew: Callable[[Callable], Tensor]) -> float:
-        """An inner product as it is, or anew in float64 where float32 may have over- or underflowed.
-
-        anew: computes it from vectors that were widened by its argument.
-        """
+    def _in_range(self, product: float, a: Tensor, b: Tensor) -> float:
+        """The inner product aᵀb as it is, or anew in float64 where float32 may have over- or underflowed."""
         wide = self.vectors.wide
-        if 1e-30 < abs(product) < math.inf or self.vectors.dtype == wide:
+        if _IN_RANGE[0] < abs(product) < _IN_RANGE[1] or self.vectors.dtype == wide:
             return product
-        return self.vectors.read([anew(lambda v: v.to(wide))])[0][0]
+        return self.vectors.read([self.vectors.dot(a.to(wide), b.to(wide))])[0][0]
 
     def _norm_sq(self, norm_sq: float, g: Tensor) -> float:
         """‖·‖² of the plain gradient, which in the metric's variables is g, as it is or anew."""
-        if 1e-30 < norm_sq < math.inf:
+        if _IN_RANGE[0] < norm_sq < _IN_RANGE[1]:
             return norm_sq
         plain = self.vectors.inward(g)
-        return self._in_range(norm_sq, lambda wide: self.vectors.dot(wide(plain), wide(plain)))
+        return self._in_range(norm_sq, plain, plain)
 
     # ---- after a step
     def stage(self, start: Point, end: Point) -> Staged:
@@ -285,14 +319,39 @@ class SecondOrder:
         return self.history.stage(s, (end.gradient.vector, start.gradient.vector))
 
     def remember(self, start: Point, end: Point) -> None:
-        """Take (s, y) between two points as the pair to come.
+        """Take (s, y) between two points as the pair to come."""
+        self._chain(start, end, self.stage(start, end))
 
-        If the products with the gradient at the start are known, those with y will be a difference. That is not as
-        accurate where y is short against the gradient.
+    def remember_search(self, found: Search) -> None:
+        """The same of a line search, whose y is written already. Its start's vectors are given back."""
+        start, end, vectors, history = found.start, found.end, self.vectors, self.history
+        if history.free is None or vectors.scale is not None:
+            self.remember(start, end)
+            if history.free is None:
+                vectors.give(found.y)
+        else:
+            s, y = history.free
+            ss, sy, end.gx = in_blocks(
+                self._step_sums, end.x, start.x, s, y, end.gradient.vector, whole=vectors.weights is not None
+            )
+            self._chain(start, end, history.written((ss, sy, end.yy)))
+        if self.known is start:
+            self.known = None
+        vectors.give(start.x, start.gradient.vector)
+
+    def _step_sums(self, x: Tensor, x0: Tensor, s: Tensor, y: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        """s ← x − x0, and sᵀs, sᵀy, Σ (g_i x_i)²."""
+        torch.sub(x, x0, out=s)
+        dot = self.vectors.dot
+        return dot(s, s), dot(s, y), self._gx_of(g, x)[0]
+
+    def _chain(self, start: Point, end: Point, staged: Staged) -> None:
+        """If the products with the gradient at the start are known, those with y will be a difference.
+
+        That is not as accurate where y is short against the gradient.
         """
-        staged = self.stage(start, end)
         close = (0.03 if self.vectors.dtype == torch.float32 else 3e-6) ** 2
-        if start.look == self.looks > 0 and end.y_norm_sq >= close * end.gg:
+        if start.look == self.looks > 0 and end.yy_read >= close * end.gg:
             end.pair = staged
 
     def rescale(self, scale: Tensor | None) -> None:
@@ -336,9 +395,3 @@ class SecondOrder:
         """The rounding error of a loss, relative to it. A Python float says nothing; the parameters do."""
         known = isinstance(loss, Tensor) and loss.dtype.is_floating_point
         return torch.finfo(loss.dtype if known else self.vectors.dtype).eps
-
-
-def _difference(products: Tensor, before: Tensor) -> Tensor:
-    """Of the rows that both have. A row that was not there before is the pair's own, which nobody asks for."""
-    n = min(len(products), len(before))
-    return products[:n] - before[:n]

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from fuse_lib.optim.history import HOST
+from fuse_lib.optim.gram import HOST
 from fuse_lib.optim.point import Point
 from fuse_lib.optim.second_order import SecondOrder
 from fuse_lib.optim.vectors import Gradient
@@ -25,7 +25,7 @@ def state(second: SecondOrder) -> tuple[dict[str, object], dict[str, Tensor]]:
     chained = history.staged is not None and known is not None and known.pair is history.staged
     of_g = torch.zeros(history.size + 1, 2, **HOST)
     if second.of_g is not None:
-        of_g[: len(second.of_g)] = second.of_g
+        of_g = torch.tensor(second.of_g, **HOST).view(-1, 2)
     numbers = {
         **history.state(),
         **second.vectors.state(),
@@ -70,11 +70,12 @@ def load(second: SecondOrder, numbers: dict, vectors: dict[str, Tensor]) -> None
     second.promise_checked = bool(int(numbers["promise_checked"]))
     second.vectors.scale = own.get("scale")
     second.known, second.at_known = None, bool(int(numbers.get("at_known", 0)))
-    second.of_g = of_g.to(**HOST, copy=True)
+    second.of_g = of_g.to(**HOST).reshape(-1).tolist()
     second.looks = 0
     if second.full_batch and int(numbers.get("has_known", 0)):
         loss = numbers["loss"].clone() if numbers["loss_is_tensor"] else float(numbers["loss"])
-        gradient = Gradient(own["g"], second.vectors.dot(own["g"], own["g"]))
+        norm_sq = None if second.vectors.scale is None else second.vectors.dot(own["g"], own["g"])
+        gradient = Gradient(own["g"], norm_sq)
         norms = {name: float(numbers[name]) for name in ("grad_norm", "gg")}
         second.known = Point(own["x"], loss, loss, gradient, **norms)
         second.known.pair = second.history.staged if int(numbers["chained"]) else None

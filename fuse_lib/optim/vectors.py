@@ -29,11 +29,12 @@ class Gradient(NamedTuple):
     """The gradient of the objective at one point.
 
     vector: (d,), in the metric's variables.
-    norm_sq: ‖g‖² of the plain gradient (this process's share of it), 0-d tensor on the device.
+    norm_sq: ‖g‖² of the plain gradient (this process's share of it), 0-d tensor on the device; None where there is no
+        metric, for it is that of `vector` then.
     """
 
     vector: Tensor
-    norm_sq: Tensor
+    norm_sq: Tensor | None
 
 
 class Vectors:
@@ -85,15 +86,16 @@ class Vectors:
         self._simple = bool(self.params) and self.processes.mesh is None
         self._simple &= all(p.dtype == self.dtype and p.layout is torch.strided for p in self.params)
         self._active = [True] * len(self.params)
+        self._free: list[Tensor] = []  # see take
         self._function = self._function_now()
 
     def _function_now(self) -> list[float]:
         """What decides, beside the closure, which function of which parameters is minimised."""
-        maximize = {bool(group.get("maximize", False)) for group in self._groups}
-        if len(maximize) > 1:
+        maximize = [float(bool(group.get("maximize", False))) for group in self._groups]
+        if len(set(maximize)) > 1:
             raise ValueError("maximize: got True in one group and False in another; allowed is one for all")
         decays = [float(group.get("weight_decay", 0)) for group in self._groups]
-        return [*map(float, maximize), *decays, *(float(p.requires_grad) for p in self.params)]
+        return [*maximize[:1], *decays, *[float(p.requires_grad) for p in self.params]]
 
     def function_changed(self) -> bool:
         """Whether a parameter was frozen or thawed, or weight_decay or maximize set, since this was asked last."""
@@ -123,11 +125,20 @@ class Vectors:
         return [(p.dtype, p.device, p.shape) for p in self.params]
 
     # ---- in
-    def position(self) -> Tensor:
-        """The parameters x, copied to a (d,) tensor."""
+    def take(self) -> Tensor:
+        """A (d,) tensor to write to: one that was given back, or a new one. (New memory is slow to touch first.)"""
+        return self._free.pop() if self._free else torch.empty(self.numel, dtype=self.dtype, device=self.device)
+
+    def give(self, *vectors: Tensor) -> None:
+        """Vectors that nobody reads any more."""
+        self._free.extend(vectors)
+
+    def position(self, out: Tensor | None = None) -> Tensor:
+        """The parameters x, copied to a (d,) tensor; to `out` if it is given."""
         if self._simple:
-            return torch.cat([p.detach().reshape(-1) for p in self.params])
-        return self.flat(self.params)
+            return torch.cat([p.detach().reshape(-1) for p in self.params], out=self.take() if out is None else out)
+        x = self.flat(self.params)
+        return x if out is None else out.copy_(x)
 
     def gradient(self, start: bool = False) -> Gradient:
         """The gradient of the objective from the parameters' .grad, which is left as it is.
@@ -138,8 +149,10 @@ class Vectors:
         if start:
             self._active = [p.requires_grad and p.grad is not None for p in self.params]
         g = self._plain_gradient()
+        if self.scale is None:
+            return Gradient(g, None)
         norm_sq = self.dot(g, g)
-        return Gradient(g if self.scale is None else g.mul_(self.scale), norm_sq)
+        return Gradient(g.mul_(self.scale), norm_sq)
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """aᵀb (this process's share of it), 0-d on the device."""
@@ -148,9 +161,9 @@ class Vectors:
     def squared_norm(self) -> Tensor:
         """‖g‖² of the gradient, 0-d, accumulated in float64, whose range is that of any float32 gradient."""
         g = self._plain_gradient()
-        if self.weights is not None:
-            g = g * self.weights.sqrt()
-        return torch.linalg.vector_norm(g, dtype=self.wide).square()
+        weighted = g if self.weights is None else g * self.weights.sqrt()
+        self.give(g)
+        return torch.linalg.vector_norm(weighted, dtype=self.wide).square()
 
     @property
     def wide(self) -> torch.dtype:
@@ -159,6 +172,8 @@ class Vectors:
 
     def penalty(self) -> Tensor | None:
         """λ/2 ‖x‖² of the groups with coupled weight decay (this process's share of it), 0-d, or None."""
+        if not self._any_decay():
+            return None
         terms = [0.5 * decay * share * self.flat([p.detach()]).square().sum() for _, p, decay, share in self._decayed()]
         return torch.stack(terms).sum() if terms else None
 
@@ -207,7 +222,7 @@ class Vectors:
         if not (self._simple and all(self._active)):
             self.place(torch.add(origin, direction, alpha=t))
             return
-        targets = [p.detach() for p in self.params]
+        targets = self.params
         starts, steps = self.split(origin), self.split(direction)
         if self.device.type == "cpu":  # in one pass
             for target, start, step in zip(targets, starts, steps, strict=True):
@@ -217,14 +232,14 @@ class Vectors:
             torch._foreach_add_(targets, steps, alpha=t)
 
     def moved(self, x: Tensor) -> Tensor | bool:
-        """Whether the parameters are no longer x, bit for bit.
+        """Whether the parameters are no longer x.
 
         Where the answer has to be read from a device or agreed upon: (this process's share of) a 0-d tensor that is
         0 if they are.
         """
         if self._simple and self.device.type == "cpu" and self.processes.alone:
             pieces = zip(self.params, self.split(x), strict=True)
-            return not all(torch.equal(p.detach(), piece) for p, piece in pieces)
+            return not all(_same_bits(p.detach(), piece) for p, piece in pieces)
         difference = self.position().sub_(x)
         return difference.abs_().max() if self.numel else difference.sum()
 
@@ -250,25 +265,29 @@ class Vectors:
         inner: (shares of) sums over the d coordinates. values: numbers such as the loss, which are not; a float
         passes through. The one place where several processes add up the former and average the latter.
         """
-        if self.processes.alone:
-            tensors = [t for t in (*inner, *values) if isinstance(t, Tensor)]
-            numbers = self._packed(tensors).tolist() if tensors else []
-        else:
+        if not self.processes.alone:
             values = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values]
             numbers = self.processes.combine(self._packed(inner), self._packed(values)).tolist()
+        else:
+            tensors = [t for t in (*inner, *values) if isinstance(t, Tensor)]
+            numbers = self._packed(tensors).tolist() if tensors else []
         lists, at = [], 0
         for item in (*inner, *values):
-            n = item.numel() if isinstance(item, Tensor) else 0
-            lists.append(numbers[at : at + n] if isinstance(item, Tensor) else [float(item)])
-            at += n
+            if isinstance(item, Tensor):
+                end = at + (item.numel() if item.dim() else 1)
+                lists.append(numbers[at:end])
+                at = end
+            else:
+                lists.append([float(item)])
         return lists
 
     def _packed(self, tensors: Sequence[Tensor]) -> Tensor:
         """Small tensors in one vector, of the widest of their dtypes."""
         if not tensors:
             return torch.zeros(0, dtype=self.wide, device=self.device)
-        here = [t if t.device == self.device else t.to(self.device) for t in tensors]
-        return torch.cat([t.reshape(-1) for t in here])
+        if self.device.type != "cpu":
+            tensors = [t if t.device == self.device else t.to(self.device) for t in tensors]
+        return torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors])
 
     # ---- what a first-order step needs
     def grads(self) -> list[Tensor | None]:
@@ -282,8 +301,13 @@ class Vectors:
     # ---- per parameter, for checkpoints
     def split(self, vectors: Tensor) -> list[Tensor]:
         """A (d,) or (m, d) tensor as one view per parameter, shape [m,] *p.shape [, 2 if complex]."""
+        pieces = torch.split_with_sizes(vectors, self._sizes, -1)
+        if vectors.dim() == 1:
+            return [
+                piece if len(shape) == 1 else piece.view(shape)
+                for piece, shape in zip(pieces, self._shapes, strict=True)
+            ]
         lead = vectors.shape[:-1]
-        pieces = vectors.split(self._sizes, dim=-1)
         return [piece.reshape((*lead, *shape)) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
     def saved(self, vectors: Tensor) -> list[Tensor]:
@@ -308,18 +332,22 @@ class Vectors:
 
     def _plain_gradient(self) -> Tensor:
         """The objective's gradient by the parameters themselves, (d,)."""
-        g = torch.cat([p.grad.reshape(-1) for p in self.params]) if self._plain_grads() else self._mended_gradient()
+        if self._plain_grads():
+            g = torch.cat([p.grad.reshape(-1) for p in self.params], out=self.take())
+        else:
+            g = self._mended_gradient()
         if self._sign() < 0:
             g.neg_()
-        for piece, p, weight_decay, _ in self._decayed(g):
-            if p.grad is not None and p.requires_grad:
-                piece.add_(self.flat([p.detach()]), alpha=weight_decay)
+        if self._any_decay():
+            for piece, p, weight_decay, _ in self._decayed(g):
+                if p.grad is not None and p.requires_grad:
+                    piece.add_(self.flat([p.detach()]), alpha=weight_decay)
         return g
 
     def _plain_grads(self) -> bool:
         """Whether all gradients are there and can be put one after another as they are."""
         return self._simple and all(
-            p.requires_grad and p.grad is not None and p.grad.layout is torch.strided for p in self.params
+            p.requires_grad and (g := p.grad) is not None and g.layout is torch.strided for p in self.params
         )
 
     def _mended_gradient(self) -> Tensor:
@@ -330,10 +358,12 @@ class Vectors:
         )
         return self.flat(list(zeros))
 
+    def _any_decay(self) -> bool:
+        """Whether weight decay is a part of the objective."""
+        return not self._decoupled and any(group.get("weight_decay", 0) for group in self._groups)
+
     def _decayed(self, vector: Tensor | None = None):
         """(its slice of `vector`, parameter, λ, its share) for each parameter with coupled weight decay λ > 0."""
-        if self._decoupled or not any(group.get("weight_decay", 0) for group in self._groups):
-            return
         decays = [group.get("weight_decay", 0) for group in self._groups for _ in group["params"]]
         pieces = [None] * len(decays) if vector is None else vector.split(self._sizes)
         for piece, p, decay, share in zip(pieces, self.params, decays, self.processes.shares, strict=True):
@@ -343,3 +373,12 @@ class Vectors:
 
 def _real(t: Tensor) -> Tensor:
     return torch.view_as_real(t) if t.is_complex() else t
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers. Eight bytes are compared at once, where they lie so."""
+    long = a.numel() > 10_000
+    whole = long and a.numel() * a.element_size() % 8 == 0 and a.is_contiguous() and b.is_contiguous()
+    if whole and all(t.storage_offset() * t.element_size() % 8 == 0 for t in (a, b)):
+        a, b = a.view(-1).view(torch.int64), b.view(-1).view(torch.int64)
+    return torch.equal(a, b)

@@ -20,7 +20,7 @@ class Memory:
     """
 
     history: History
-    of_g: Tensor = field(init=False)
+    of_g: list[float] = field(init=False)
     gg: float = field(init=False)
 
     def look(self, g: Tensor, s: Tensor | None = None, y: Tensor | None = None) -> Verdict | None:
@@ -28,15 +28,13 @@ class Memory:
         h = self.history
         if s is not None and y is not None:
             h.stage((s, torch.zeros_like(s)), (y, torch.zeros_like(y)))
-        self.of_g = h.products(h.times(g).tolist())
+        self.of_g = h.padded(h.times(g).tolist())
         self.gg = float(g.dot(g))
         if not h.staged:
             return None
-        staged = {name: numbers.tolist() for name, numbers in h.of_staged(with_y=True).items()}
-        return h.add(
-            [staged[name] for name in ("ss", "sy", "yy")], self.of_g, h.products(staged["of_y"]),
-            h.products(staged["of_s"]) if h.damped else None,
-        )  # fmt: skip
+        s, y = h.staged_vectors()
+        of_s, of_y = (h.padded(h.times(v).tolist()) for v in (s, y))
+        return h.add([float(dot) for dot in h.dots()], self.of_g, of_y, of_s if h.damped else None)
 
     def collect(self, s: Tensor, y: Tensor) -> None:
         """A pair of the first phase."""

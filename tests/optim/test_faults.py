@@ -1414,3 +1414,34 @@ def test_a_step_beyond_a_parameters_range_is_no_step(dtypes, scale):
     for _ in range(3):
         optimizer.step(closure)
         assert all(p.isfinite().all() for p in params)
+
+
+@pytest.mark.parametrize("full_batch", [True, False])
+def test_a_closure_that_raises_after_a_trial_with_nan_leaves_a_full_history_usable(full_batch):
+    """The gradient's change along a trial is written where the next pair will lie, beside the pairs that are in use."""
+    x = torch.nn.Parameter(torch.linspace(1, 2, 20, dtype=torch.float64))
+    a = torch.logspace(0, 3, 20, dtype=torch.float64)
+    opt = LBFGS([x], history_size=3, full_batch=full_batch)
+    plan = []
+
+    def closure():
+        now = plan.pop(0) if plan else "ok"
+        if now == "raise":
+            raise KeyError("data")
+        opt.zero_grad()
+        loss = (a * x.square()).sum()
+        loss.backward()
+        if now == "nan":
+            x.grad.fill_(math.nan)
+        return loss
+
+    for _ in range(8):
+        opt.step(closure)
+    before = opt.last_step.loss_after
+    plan[:] = ["nan", "raise"] if full_batch else ["ok", "nan", "raise"]
+    with pytest.raises(KeyError):
+        opt.step(closure)
+    opt.step(closure)
+    assert len(opt._second.history) == 3
+    assert opt.last_step.step_length > 0
+    assert opt.last_step.loss_after < before

@@ -64,8 +64,9 @@ def test_products_in_chunks_are_products(chunk, make_memory, monkeypatch):
     assert torch.allclose(of_s, memory.history.S[:3].float() @ g, rtol=1e-5, atol=1e-4)
     assert torch.allclose(of_y, memory.history.Y[:3].float() @ g, rtol=1e-5)
     c = memory.history.direction(memory.of_g, memory.gg)
-    rows = memory.history.slots
-    total = c.g * g.double() + memory.history.S[rows].double().T @ c.s + memory.history.Y[rows].double().T @ c.y
+    rows, of_rows = memory.history.slots, torch.tensor(c.c, dtype=F64).view(-1, 2)
+    c_s, c_y = of_rows[rows].T
+    total = c.g * g.double() + memory.history.S[rows].double().T @ c_s + memory.history.Y[rows].double().T @ c_y
     assert torch.allclose(memory.history.combine(c, g).double(), total, rtol=1e-4, atol=1e-5)
 
 
