@@ -3,7 +3,7 @@
 An iteration is four lines of mathematics:
 
     fold in the last pair, take the products of the history with the gradient   (one read to the host)
-    p = −Hg                                                                     (direction.py)
+    p = −Hg                                                                     (gram.py; direction.py to learn from)
     find t by a strong Wolfe search along x + t p                               (one read a trial)
     x ← x + t p, with s = the step and y = the change of the gradient as the next pair
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fuse_lib.optim import promise
 from fuse_lib.optim.blocks import in_blocks
 from fuse_lib.optim.history import History, Staged
 from fuse_lib.optim.line_search import Sample, better, search
@@ -25,10 +26,6 @@ from fuse_lib.optim.vectors import Gradient, Vectors
 
 _IN_RANGE = (1e-30, math.inf)  # of a sum of squares in float32 that lost nothing to underflow or overflow
 Evaluate = Callable[[], tuple[object, "Tensor | float"]]  # () → (the closure's value, it as a scalar)
-
-
-class BrokenPromise(RuntimeError):
-    """full_batch=True was promised, but two calls of the closure at one point gave different losses."""
 
 
 @dataclass
@@ -100,27 +97,7 @@ class SecondOrder:
         return Point(self.vectors.position(), value, loss, self.vectors.gradient(start=start))
 
     def _check_promise(self, one: Point, other: Point, what: str) -> None:
-        """Compare two evaluations at the same parameters. Points that differ, or are not finite, tell nothing."""
-        off, moved = other.gradient.vector - one.gradient.vector, (other.x != one.x).any()
-        (off,), (size,), (moved,), (f1,), (f2,) = self.vectors.read(
-            [self.vectors.dot(off, off), self.vectors.dot(one.gradient.vector, one.gradient.vector), moved],
-            [one.loss, other.loss],
-        )
-        if moved or not (math.isfinite(f1) and math.isfinite(size)):
-            return
-        tolerance = min(1e3 * self._eps(one.loss), 0.05)  # the latter for losses in half precision
-        same_loss = abs(f2 - f1) <= tolerance * max(abs(f1), abs(f2))
-        same_gradient = off <= min(1e3 * tolerance, 0.1) ** 2 * size
-        if not (same_loss and same_gradient):  # NaN is not the same
-            cleared = "other gradients (does the closure clear them before backward?)"
-            gave = f"the same loss {f1!r} but {cleared}" if same_loss else f"the losses {f1!r} and {f2!r}"
-            raise BrokenPromise(
-                f"full_batch=True: {what} gave {gave} at the same parameters. The closure must "
-                "be the same function each time: no dropout (call model.eval(), or fix the mask), no batch norm whose "
-                "statistics move, no resampling of the batch or of collocation points, inside the closure or from one "
-                "step to the next. Otherwise leave full_batch=False"
-            )
-        self.promise_checked = True
+        self.promise_checked |= promise.check(self.vectors, one, other, self._eps(one.loss), what)
 
     def look(self, point: Point, if_here: bool = False) -> bool:
         """Read a point, and the last pair, to the host by one transfer; judge the pair.

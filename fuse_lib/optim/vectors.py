@@ -163,7 +163,10 @@ class Vectors:
         g = self._plain_gradient()
         weighted = g if self.weights is None else g * self.weights.sqrt()
         self.give(g)
-        return torch.linalg.vector_norm(weighted, dtype=self.wide).square()
+        norm_sq = torch.linalg.vector_norm(weighted, dtype=self.wide).square()
+        # A frozen parameter is no part of the norm, but torch's optimizers step along a gradient that it still has.
+        stale = [p.grad for p in self.params if p.grad is not None and not p.requires_grad]
+        return norm_sq + sum(self.flat([g]).mul(0.0).sum() for g in stale) if stale else norm_sq  # 0 · inf is NaN
 
     @property
     def wide(self) -> torch.dtype:

@@ -1,5 +1,7 @@
 """Phase one is torch's own optimizer, bit for bit."""
 
+import math
+
 import pytest
 import torch
 from torch import optim
@@ -92,6 +94,28 @@ def test_non_finite_steps_are_skipped_and_reported_where_values_are_read(options
     opt.step(good)
     assert not torch.equal(flat(model), before)
     assert opt.last_step.stop_reason is None
+
+
+@pytest.mark.parametrize("stale", [torch.inf, torch.nan, 1e30])
+def test_a_gradient_that_a_frozen_parameter_still_has_is_looked_at_too(stale):
+    """torch's optimizers step along it; no rule counts it into the norm."""
+    free, frozen = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    opt = Fuse([free, frozen], switchover="never", skip_nonfinite=True)
+    frozen.requires_grad_(False).grad = torch.full((3,), stale)
+
+    def closure():
+        free.grad = None
+        loss = free.square().sum()
+        loss.backward()
+        return loss
+
+    opt.step(closure)
+    finite = math.isfinite(stale)
+    assert opt.last_step.stop_reason == (None if finite else "non_finite")
+    assert frozen.isfinite().all()
+    assert torch.equal(free, torch.ones(3)) != finite
+    if finite:
+        assert opt.last_step.grad_norm == pytest.approx(math.sqrt(12))
 
 
 def test_the_switch_comes_after_exactly_k_steps():

@@ -72,7 +72,8 @@ def column(setting: str, method: str) -> list[float]:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_it_solves_at_least_as_many_as_the_others_in_about_as_many_evaluations(setting):
-    """The median over all problems, unsolved ones counted as endless. Its last few per cent are the problems' luck.
+    """The median over all problems, unsolved ones counted as endless, without the one evaluation by which ours tests
+    that full_batch is true. The last three per cent are the problems' luck.
 
     With noise the closure is not one function, so that ours evaluates each step's start anew, and needs more; scipy and
     torch compare values that were drawn at different evaluations.
@@ -83,7 +84,7 @@ def test_it_solves_at_least_as_many_as_the_others_in_about_as_many_evaluations(s
     print(f"\n{setting}: solved {solved}, median evaluations {median}")
     assert solved["ours"] >= max(solved.values()) - (1 if SETTINGS[setting].noise else 0)
     if not SETTINGS[setting].noise:
-        assert median["ours"] <= 1.06 * min(median.values())
+        assert median["ours"] - 1 <= 1.03 * min(median[method] for method in METHODS if method != "ours")
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
