@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 FUSE_DATA=folder python benchmarks/loader.py     appends rows to data/results/bench_loader.csv
 
-MNIST's 60,000 images as float32 tensors, the same model, batch, Adam and closure for both; one pass each in turns, in one
-process; medians. The DataLoader is plain: DataLoader(TensorDataset(x, y), batch, shuffle=True, drop_last=True). "draw"
-is a pass that fetches the batches and does nothing with them.
+MNIST's 60,000 images as float32 tensors, the same model, batch, Adam and closure for both; one pass each in turns, in
+one process; medians. The DataLoader is plain: DataLoader(TensorDataset(x, y), batch, shuffle=True, drop_last=True).
+"draw" is a pass that fetches the batches and does nothing with them.
 """
 
 from __future__ import annotations
