@@ -1,4 +1,4 @@
-"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, `python -m fuse_lib list`."""
+"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, `… list`, `… grid plan.toml --out out`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status: 0, 1 (a notebook failed) or 2 (bad arguments)."""
+    """Run a command. Returns the exit status: 0, 1 (a notebook or a run failed) or 2 (bad arguments)."""
     args = _parser().parse_args(arguments)
     try:
         return args.command(args)
@@ -44,6 +44,20 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
+def _grid(args: argparse.Namespace) -> int:
+    from fuse_lib import lab
+
+    runs = lab.read(args.plan)
+    try:
+        lab.grid(runs, args.out, workers=args.workers, scheduler=args.scheduler, threads=args.threads,
+                 device=args.device)  # fmt: skip
+    except lab.RunsFailed as error:
+        print(f"fuse_lib: {error}\nThe others are in {args.out}", file=sys.stderr)
+        return 1
+    print(f"rows  {Path(args.out) / 'rows.csv'}\nruns  {Path(args.out) / 'runs.csv'} ({len(runs)})")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fuse_lib", description="The FUSE course from the command line.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -54,6 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     listing = commands.add_parser("list", help="notebooks and their parameters")
     listing.set_defaults(command=_list)
+    grid = commands.add_parser("grid", help="make the runs of a plan; see fuse_lib.lab")
+    grid.add_argument("plan", help="JSON or TOML file of settings; a list means each of its elements")
+    grid.add_argument("-o", "--out", required=True, help="folder for the results; runs that are in it are not repeated")
+    grid.add_argument("--workers", type=int, help="processes on this machine; 0: none but this (one a processor)")
+    grid.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a dask scheduler, in the place of processes of our own"
+    )
+    grid.add_argument("--threads", type=int, default=1, help="of torch in a run (1)")
+    grid.add_argument("--device", default="cpu", help="cpu, cuda, or auto (cpu)")
+    grid.set_defaults(command=_grid)
     for command in (run, listing):
         command.add_argument("--notebooks", type=Path, help="folder of the notebooks (the checkout's)")
     return parser

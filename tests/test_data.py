@@ -140,8 +140,8 @@ def test_bundled_prefers_the_copy_inside_the_package(monkeypatch, tmp_path):
         data.bundled("results/u.csv")
 
 
-def samples_script():
-    spec = importlib.util.spec_from_file_location("make_samples", REPO / "data" / "make_samples.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, REPO / "data" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -155,7 +155,7 @@ def same_content(made: Path) -> None:
 
 def test_digits_can_be_made_again(tmp_path):
     pytest.importorskip("sklearn")
-    samples_script().main(["--digits", "--out", str(tmp_path)])
+    script("make_samples").main(["--digits", "--out", str(tmp_path)])
     assert len(list(tmp_path.glob("digits/*.gz"))) == 4
     same_content(tmp_path)
 
@@ -504,6 +504,66 @@ def test_a_known_set_in_the_plain_layout_keeps_its_scaling_and_tells_its_rows(tm
     assert "4 of 50,000 train rows, 4 of 10,000 test rows" in d.source
 
 
+def test_a_known_set_in_the_plain_layout_is_official_only_with_all_its_rows(monkeypatch, tmp_path):
+    x, y = np.zeros((4, 32, 32, 3), np.uint8), np.arange(4)
+    save(save(tmp_path, "cifar10", x=x, y=y), "cifar10", "test", x=x[:2], y=y[:2])
+    for rows, unofficial in (((4, 2), False), ((4, 3), True), ((5, 2), True)):
+        entry = replace(catalog.CATALOG["cifar10"], rows=rows)
+        monkeypatch.setattr(loading, "CATALOG", {**loading.CATALOG, "cifar10": entry})
+        assert data.load("cifar10", root=tmp_path).unofficial is unofficial
+    assert data.load("flowers", root=flowers(tmp_path)).unofficial is False  # its publisher is the user
+
+
+# --- CIFAR-10 from mosaics -----------------------------------------------------------------------
+
+
+def mosaics(root: Path, counts: dict[str, int]) -> dict[str, np.ndarray]:
+    """A folder as make_cifar10.py wants it. → the images of each part."""
+    image = pytest.importorskip("PIL.Image")
+    rng, images, labels = np.random.default_rng(0), {}, {"classes": np.array(catalog.CIFAR10)}
+    for name, count in counts.items():
+        images[name] = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        canvas = np.zeros((-(-count // 50) * 32, 1600, 3), np.uint8)
+        for k, pixels in enumerate(images[name]):
+            row, column = 32 * (k // 50), 32 * (k % 50)
+            canvas[row : row + 32, column : column + 32] = pixels
+        image.fromarray(canvas).save(root / f"{name}.webp", lossless=True, exact=True)
+        labels |= {f"{name}_labels": (np.arange(count) % 10).astype(np.uint8)}
+        labels |= {f"{name}_index": np.arange(count, dtype=np.uint16)}
+    np.savez(root / "labels.npz", **labels)
+    return images
+
+
+COUNTS = {"train_1": 53, "train_2": 50, "train_3": 1, "train_4": 2, "train_5": 3, "test": 51}
+
+
+def test_cifar10_from_mosaics(tmp_path, capsys):
+    images = mosaics(tmp_path, COUNTS)
+    make = script("make_cifar10").main
+    make([str(tmp_path)])  # into the cache
+    d = data.load("cifar10")
+    assert d.unofficial
+    train = np.concatenate([images[name] for name in COUNTS if name != "test"]).transpose(0, 3, 1, 2)
+    assert np.array_equal(d.x_train.add(1).mul(127.5).round().numpy(), train)
+    assert np.array_equal(d.x_test.add(1).mul(127.5).round().numpy(), images["test"].transpose(0, 3, 1, 2))
+    assert d.y_train[:54].tolist() == [*(np.arange(53) % 10), 0]
+    said = capsys.readouterr().out
+    make([str(tmp_path), "--out", str(tmp_path / "again")])
+    again = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines()] == [line.split()[0] for line in again.splitlines()]
+
+
+def test_a_mosaic_that_is_too_small_is_named(tmp_path):
+    mosaics(tmp_path, COUNTS | {"train_2": 5})
+    labels = dict(np.load(tmp_path / "labels.npz"))
+    np.savez(tmp_path / "labels.npz", **labels | {"train_2_labels": np.zeros(51, np.uint8)})
+    with pytest.raises(
+        ValueError, match=r"train_2.webp: got 1600x32 pixels; allowed is 1600 across and 32 for each 50 of"
+    ):
+        script("make_cifar10").main([str(tmp_path)])
+    assert not (tmp_path / "xdg" / "fuse_lib" / "cifar10" / "train.npz").exists()
+
+
 # --- the download --------------------------------------------------------------------------------
 
 
@@ -661,6 +721,19 @@ def test_full_cifar10():
 
 
 @pytest.mark.slow
+def test_full_cifar10_from_mosaics(tmp_path):
+    pytest.importorskip("PIL")
+    if not (FULL / "cifar10" / "labels.npz").is_file():
+        pytest.skip("CIFAR-10's mosaics are not in FUSE_DATA, nor in ../shared/data")
+    script("make_cifar10").main([str(FULL), "--out", str(tmp_path)])
+    d = data.load("cifar10", root=tmp_path)
+    assert d.unofficial is ((len(d.x_train), len(d.x_test)) != (50_000, 10_000))
+    assert d.y_train.bincount().tolist() == [5000] * 7 + [4996, 4927, 5000]
+    assert d.y_test.bincount().tolist() == [1000] * 7 + [999, 980, 1000]
+    assert d.x_train.mean().item() == pytest.approx(2 * 0.4734 - 1, abs=2e-3)  # as is published of the whole set
+
+
+@pytest.mark.slow
 def test_usps_reads_as_torchvision_reads_it():
     datasets = pytest.importorskip("torchvision.datasets")
     d, theirs = full("usps"), datasets.USPS(FULL, train=False)
@@ -685,7 +758,7 @@ def test_the_catalog_expects_what_torchvision_expects():
 def test_the_sample_can_be_made_again(tmp_path):
     if not places.locate(FULL, "FashionMNIST/raw/train-images-idx3-ubyte"):
         pytest.skip("the full fashion-mnist is not in FUSE_DATA, nor in ../shared/data")
-    samples_script().main(["--fashion-mnist", str(FULL), "--out", str(tmp_path)])
+    script("make_samples").main(["--fashion-mnist", str(FULL), "--out", str(tmp_path)])
     assert len(list(tmp_path.glob("fashion-mnist-sample/*.gz"))) == 4
     same_content(tmp_path)
 

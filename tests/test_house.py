@@ -78,6 +78,24 @@ def test_the_optimizers_layers_import_one_way():
         assert not re.search(r"^(from|import) (numpy|matplotlib|pandas|fuse_lib\.(?!optim))", text, re.M), file
 
 
+def test_the_labs_layers_import_one_way():
+    """Each file of lab/ imports only files that stand before it here, and of fuse_lib only what lies below it."""
+    order = [
+        "optimizers", "settings", "batches", "objective", "provenance", "loop", "records", "plan", "grid", "__init__"
+    ]  # fmt: skip
+    files = sorted((ROOT / "fuse_lib" / "lab").glob("*.py"))
+    assert sorted(order) == sorted(f.stem for f in files)
+    for file in files:
+        text = file.read_text(encoding="utf-8").replace("if TYPE_CHECKING:\n    from fuse_lib", "")
+        for name in re.findall(r"from fuse_lib\.lab(?:\.| import )(\w+)", text):
+            assert order.index(name) < order.index(file.stem), f"{file.stem} imports {name}"
+        for name in re.findall(r"from fuse_lib\.(\w+)[.\w]* import", text):
+            assert name in ("lab", "optim", "data", "models"), f"{file.stem} imports {name}"
+        for names in re.findall(r"from fuse_lib import (.+)", text):
+            allowed = {"data", "models", "lab", "__version__"}
+            assert set(names.split(", ")) <= allowed, f"{file.stem} imports {names}"
+
+
 def test_the_line_search_knows_no_torch_and_the_direction_no_parameter():
     optim = ROOT / "fuse_lib" / "optim"
     assert not re.search(r"^(from|import) torch", (optim / "line_search.py").read_text(encoding="utf-8"), re.M)

@@ -17,8 +17,8 @@ class Dataset:
     classes: the classes' names in the order of the labels.
     source: a sentence: which files, whether they were checked, which rows. It names no folder, so
         that a recorded run reads the same everywhere.
-    unofficial: True where what is called train and test is another division than the publisher's,
-        so that a figure measured on it is not comparable with a published one.
+    unofficial: True where train and test are another division than the publisher's, or rows of those are
+        missing, so that a figure measured on it is not strictly comparable with a published one.
     """
 
     name: str

@@ -53,7 +53,8 @@ def load(
         in [0, 1]. CIFAR-10's then go through (x − 0.5)/0.5 into [−1, 1], as in FUSE's reference code.
 
     A KMNIST of which only the test images can be had is returned as 8,000 train and 2,000 test rows
-    of those, in file order, with `unofficial=True`. Nothing else stands in for anything.
+    of those, in file order, with `unofficial=True`. So is a set of these names in the plain layout that has another
+    number of rows than the publisher's. Nothing else stands in for anything.
 
     Raises:
         ValueError: the name is unknown, dtype is not a floating one, or a set of your own is not as above.
@@ -147,7 +148,8 @@ def _plain(entry: Entry, place: Place) -> Found | None:
     source = f"{entry.name}/train.npz and test.npz in {place.label}"
     for part, rows, full in zip(("train", "test"), (len(x), len(x_test)), entry.rows, strict=True):
         source += f", {rows:,} of {full:,} {part} rows" if full else f", {rows:,} {part} rows"
-    return Found((x, y), (x_test, y_test), classes, source)
+    unofficial = any(entry.rows) and entry.rows != (len(x), len(x_test))
+    return Found((x, y), (x_test, y_test), classes, source, unofficial)
 
 
 def _test_only(entry: Entry, place: Place) -> Found | None:

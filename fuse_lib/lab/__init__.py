@@ -1,0 +1,55 @@
+"""How a run is made and kept: one run as a function, and grids of many.
+
+    from fuse_lib import lab
+    settings = lab.Settings(dataset="digits", model="linear", optimizer="fuse_pv", lr=1e-2, switchover="budget:0.5")
+    rows, about = lab.run(settings)                       # rows: a list of dicts, one for each evaluation point
+    table = lab.grid([settings, …], "out")                # on all processors; a DataFrame; kept in out/
+
+or from the command line, with the settings in a file,
+
+    python -m fuse_lib grid plan.toml -o out --workers 2
+    python -m fuse_lib grid plan.toml -o out --scheduler tcp://host:8786
+
+where plan.toml may be
+
+    dataset = ["mnist", "usps"]        # a list: each of these
+    model = "mlp"
+    seed = [0, 1, 2, 3, 4]
+    passes = 20                        # the budget: gradient evaluations on so many times the train rows
+
+    [[contestants]]
+    optimizer = "adam_cosine"
+    lr = [1e-3, 3e-3, 1e-2]
+
+    [[contestants]]
+    optimizer = "fuse_pv"
+    lr = 1e-3
+    switchover = ["budget:0.5", "gradnorm:1e-3:50"]
+    second_batch = "full"
+    handover = "metric"
+
+The rules of the experiments:
+
+- The cost is counted in samples of gradient evaluations: a closure call on b rows costs b, whatever the optimizer
+  wants it for. The budget is the same for all, in passes over the train set, and nobody exceeds it.
+- The same settings and seed give the same rows but for `seconds`, in this process or on any worker, so long as the
+  number of threads and the kind of processor are the same.
+- What is measured at an evaluation point costs nothing, neither samples nor seconds.
+- A run that diverges is a result and ends with a row that says so.
+- Settings are chosen on a `holdout` of the train rows, not on the test part.
+- A data set whose split is not the publisher's is `unofficial` in each of its rows.
+
+Read the files in this order: optimizers, settings, batches, objective, provenance, loop,
+records, plan, grid.
+"""
+
+from __future__ import annotations
+
+from fuse_lib.lab.grid import RunsFailed, grid
+from fuse_lib.lab.loop import COLUMNS, Result, run
+from fuse_lib.lab.optimizers import CONTESTANTS
+from fuse_lib.lab.plan import expand, read
+from fuse_lib.lab.provenance import provenance
+from fuse_lib.lab.settings import Settings
+
+__all__ = ["COLUMNS", "CONTESTANTS", "Result", "RunsFailed", "Settings", "expand", "grid", "provenance", "read", "run"]

@@ -1,0 +1,106 @@
+"""What a run minimises and what is measured of it: the model on data, with every gradient evaluation counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Spent(Exception):
+    """The budget does not allow the evaluation that was asked for."""
+
+
+class Objective:
+    """Mean cross-entropy of a model plus λ/2 ‖w‖², evaluated on batches, and its cost.
+
+    budget: in samples. A closure that would exceed it raises `Spent` instead.
+    evals: gradient evaluations so far. samples: the rows they were on.
+    """
+
+    def __init__(self, model: nn.Module, budget: int, l2: float, chunk: int) -> None:
+        self.model, self.budget, self.l2, self.chunk = model, budget, l2, chunk
+        self.params = [p for p in model.parameters() if p.requires_grad]
+        self.evals = self.samples = 0
+
+    def closure(self, x: Tensor, y: Tensor):
+        """() → the objective on these rows, 0-d, its gradient in the parameters' .grad."""
+        rows = len(x)
+
+        def evaluate() -> Tensor:
+            if self.samples + rows > self.budget:
+                raise Spent
+            self.model.zero_grad(set_to_none=True)
+            if rows <= self.chunk:
+                loss = F.cross_entropy(self.model(x), y)
+                if self.l2:
+                    loss = loss + self.penalty()
+                loss.backward()
+            else:
+                loss = self._in_pieces(x, y)
+            self.evals, self.samples = self.evals + 1, self.samples + rows
+            return loss.detach()
+
+        return evaluate
+
+    def _in_pieces(self, x: Tensor, y: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=x.device)  # many pieces, summed without loss
+        for piece, labels in self._pieces(x, y):
+            loss = F.cross_entropy(self.model(piece), labels, reduction="sum") / len(x)
+            loss.backward()
+            total += loss.detach()
+        if self.l2:
+            penalty = self.penalty()
+            penalty.backward()
+            total += penalty.detach()
+        return total.to(loss.dtype)
+
+    def penalty(self) -> Tensor:
+        """λ/2 ‖w‖² over all parameters, 0-d."""
+        return self.l2 / 2 * sum(p.square().sum() for p in self.params)
+
+    def train_loss(self, x: Tensor, y: Tensor) -> tuple[float, float]:
+        """(objective, norm of its gradient) on these rows, in evaluation mode. Costs no samples, touches no .grad."""
+        loss = torch.zeros((), dtype=torch.float64, device=x.device)
+        grads = [torch.zeros_like(p) for p in self.params]
+        with _evaluating(self.model):
+            for piece, labels in self._pieces(x, y):
+                part = F.cross_entropy(self.model(piece), labels, reduction="sum") / len(x)
+                loss += part.detach()
+                torch._foreach_add_(grads, torch.autograd.grad(part, self.params))
+        if self.l2:
+            penalty = self.penalty()
+            loss += penalty.detach()
+            torch._foreach_add_(grads, torch.autograd.grad(penalty, self.params))
+        norm = torch.stack([g.double().square().sum() for g in grads]).sum().sqrt()
+        return loss.item(), norm.item()
+
+    @torch.no_grad()
+    def test(self, x: Tensor, y: Tensor) -> tuple[float, float]:
+        """(cross-entropy, accuracy) on these rows, in evaluation mode."""
+        loss = torch.zeros((), dtype=torch.float64, device=x.device)
+        right = torch.zeros((), dtype=torch.int64, device=x.device)
+        with _evaluating(self.model):
+            for piece, labels in self._pieces(x, y):
+                scores = self.model(piece)
+                loss += F.cross_entropy(scores, labels, reduction="sum")
+                right += (scores.argmax(1) == labels).sum()
+        return loss.item() / len(x), right.item() / len(x)
+
+    def _pieces(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(x.split(self.chunk), y.split(self.chunk), strict=True)
+
+
+class _evaluating:
+    """The model in evaluation mode within the block."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.model.train()
