@@ -1,4 +1,4 @@
-"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, `python -m fuse_lib list`."""
+"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, and `course`, `list`."""
 
 from __future__ import annotations
 
@@ -29,16 +29,31 @@ def _run(args: argparse.Namespace) -> int:
     except notebooks.NotebookFailed as error:
         print(f"fuse_lib: {error}\nWhat ran until then: {out / path.name}", file=sys.stderr)
         return 1
-    figures = sorted(done.with_name(done.stem + "_figures").glob("*.png"))
-    print(f"notebook  {done}\npage      {done.with_suffix('.html')}\nfigures   {figures[0].parent}/ ({len(figures)})")
+    figures = done.with_name(done.stem + "_figures")
+    number = len(list(figures.glob("*.png")))
+    print(f"notebook  {done}\npage      {done.with_suffix('.html')}\nfigures   {figures}/ ({number})")
     return 0
+
+
+def _course(args: argparse.Namespace) -> int:
+    from fuse_lib import course
+
+    out, chapters = Path(args.out), []
+    for chapter in course.run(out, args.notebooks):
+        chapters.append(chapter)
+        print(chapter, flush=True)
+    failed = sum(chapter.failure is not None for chapter in chapters)
+    print(f"{len(chapters) - failed} of {len(chapters)} notebooks ran through\nindex     {out / course.INDEX}")
+    return int(failed > 0)
 
 
 def _list(args: argparse.Namespace) -> int:
     from fuse_lib import notebooks
 
     for path in notebooks.every(args.notebooks or notebooks.FOLDER):
-        print(f"{path.stem}: {notebooks.title(path)}")
+        said = notebooks.minutes(path)
+        minutes = f" ({said[0]} minutes to read, {said[1]} to run)" if said else ""
+        print(f"{path.stem}: {notebooks.title(path)}{minutes}")
         for parameter in notebooks.parameters(path):
             print(f"    {parameter}")
     return 0
@@ -52,8 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", dest="parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter")
     run.add_argument("-o", "--out", default="build", help="folder for the results (build)")
     run.set_defaults(command=_run)
-    listing = commands.add_parser("list", help="notebooks and their parameters")
+    course = commands.add_parser("course", help="execute all notebooks; write an index page with their figures")
+    course.add_argument("-o", "--out", default="build/course", help="folder for the results (build/course)")
+    course.set_defaults(command=_course)
+    listing = commands.add_parser("list", help="notebooks, their minutes and parameters")
     listing.set_defaults(command=_list)
-    for command in (run, listing):
+    for command in (run, course, listing):
         command.add_argument("--notebooks", type=Path, help="folder of the notebooks (the checkout's)")
     return parser
