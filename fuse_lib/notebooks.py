@@ -35,6 +35,11 @@ class Figure:
     alt: str
     cell: str
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return pages.png_size(base64.b64encode(self.png[:24]).decode())
+
 
 @dataclass(frozen=True)
 class Parameter:
