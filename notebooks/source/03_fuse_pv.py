@@ -7,7 +7,7 @@
 #
 # **You will learn**
 #
-# - to write FUSE-PV yourself, in about 40 lines, and to check them against one line of `fuse_lib`,
+# - to write FUSE-PV yourself, in 24 lines on top of notebook 02's two loops, and to check them against one line of `fuse_lib`,
 # - to compute the paper's three switchover criteria from a run, and what each of them overlooks,
 # - what is handed over at the switch, and what it costs,
 # - what switching too early or too late costs, and from which starts Adam's first steps pay,
@@ -103,11 +103,13 @@ print(f"{models.num_parameters(build()):,} parameters, objective at the start {o
 # %% [markdown]
 # ## 2 · By hand
 #
-# We need one helper: look at the point where the net is. It returns the parameters and the gradient as one long vector each.
+# Two helpers. The first looks at the loss at a point. It returns the parameters and the gradient as one long vector each.
 
 # %%
-def look(net):
-    """(x, f, g) at the net's parameters; leaves the gradients in place for Adam."""
+def look(net, x=None):
+    """(x, f, g) at x, or where the net is; leaves the gradients in place for Adam."""
+    if x is not None:
+        vector_to_parameters(x, net.parameters())
     net.zero_grad()
     loss = objective(net)
     loss.backward()
@@ -116,7 +118,7 @@ def look(net):
 
 
 # %% [markdown]
-# The two-loop recursion of notebook 02, which turns pairs and gradient into a direction:
+# The second is the two-loop recursion of notebook 02, which turns pairs and gradient into a direction:
 
 # %%
 def two_loop(g, pairs):
@@ -133,31 +135,34 @@ def two_loop(g, pairs):
 
 
 # %% [markdown]
-# And FUSE-PV with the iteration criterion. In place of a full Wolfe search it halves the step until the loss has
-# fallen enough (Armijo's condition), and it keeps a pair only if $s^\top y > 0$:
+# And FUSE-PV with the iteration criterion, in 24 lines. In place of a full Wolfe search it halves the step until the loss has
+# fallen enough (Armijo's condition: at least $10^{-4}$ of what the slope promised), and it keeps a pair only if $s^\top y > 0$:
 
 # %%
+def halve(net, x, f, g, p):
+    """Half the step along p until the loss has fallen enough. (x, f, g) there, and the evaluations it took."""
+    t, evals, new = 1.0, 1, look(net, x + p)
+    while new[1] > f + 1e-4 * t * g.dot(p) and t > 1e-6:
+        t, evals = t / 2, evals + 1
+        new = look(net, x + t * p)
+    return new, evals
+
+
 def fuse_by_hand(net, steps, m=10):
     """Adam for `switch` steps, then L-BFGS. The loss at each accepted point, and all evaluations."""
     adam = torch.optim.Adam(net.parameters(), lr=lr)
-    x, f, g = look(net)
-    losses, pairs, evals = [f], [], 1
+    (x, f, g), pairs, evals = look(net), [], 1
+    losses = [f]
     for k in range(steps):
         if k < switch:  # first phase
             adam.step()
-            x_new, f_new, g_new = look(net)
-            evals += 1
+            new, cost = look(net), 1
         else:  # second phase
-            p, t = two_loop(g, pairs), 2.0
-            f_new = math.inf
-            while f_new > f + 1e-4 * t * g.dot(p) and t > 1e-6:
-                t = t / 2  # 1 at first
-                vector_to_parameters(x + t * p, net.parameters())
-                x_new, f_new, g_new = look(net)
-                evals += 1
-        if (x_new - x).dot(g_new - g) > 0:  # else it is no curvature pair
-            pairs = [*pairs, (x_new - x, g_new - g)][-m:]
-        x, f, g = x_new, f_new, g_new
+            new, cost = halve(net, x, f, g, two_loop(g, pairs))
+        s, y = new[0] - x, new[2] - g
+        if s.dot(y) > 0:  # else it is no curvature pair
+            pairs = [*pairs, (s, y)][-m:]
+        (x, f, g), evals = new, evals + cost
         losses.append(f)
     return losses, evals
 
@@ -809,7 +814,8 @@ check("03.8", ...)
 # %% [markdown]
 # ## Summary
 #
-# - FUSE-PV is Adam with a memory of its last steps, a criterion, and L-BFGS: about 40 lines by hand, one with `fuse_lib`.
+# - FUSE-PV is Adam with a memory of its last steps, a criterion, and L-BFGS: 24 lines by hand, and the two loops; one line with
+#   `fuse_lib`.
 # - The paper's gradient-norm criterion is a running mean of *squared* norms over all steps. It reacts late (step 106 here, a window of 20: step 27).
 #   A single loss change is noisy on minibatches, and both have a floor there. Thresholds $\zeta$ and $\sigma$ have units; steps have none.
 # - The handover of pairs costs nothing on a full batch; on this problem it changed little, and the metric made it slower.
