@@ -1,4 +1,4 @@
-"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, and `course`, `list`."""
+"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, and `course`, `list`, `collect`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status: 0, 1 (a notebook failed) or 2 (bad arguments)."""
+    """Run a command. Returns the exit status: 0, 1 (a notebook failed, or a file could not be read) or 2 (bad
+    arguments)."""
     args = _parser().parse_args(arguments)
     try:
         return args.command(args)
@@ -47,6 +48,18 @@ def _course(args: argparse.Namespace) -> int:
     return int(failed > 0)
 
 
+def _collect(args: argparse.Namespace) -> int:
+    from fuse_lib import notebooks
+
+    folder = Path(args.folder)
+    table = Path(args.table) if args.table else folder / "collected.csv"
+    rows, unreadable = notebooks.collect(folder, table)
+    for file, why in unreadable.items():
+        print(f"fuse_lib: left out {file}: {why}", file=sys.stderr)
+    print(f"table     {table} ({len(rows)} rows, {len(rows.columns)} columns)")
+    return int(bool(unreadable))
+
+
 def _list(args: argparse.Namespace) -> int:
     from fuse_lib import notebooks
 
@@ -72,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     course.set_defaults(command=_course)
     listing = commands.add_parser("list", help="notebooks, their minutes and parameters")
     listing.set_defaults(command=_list)
+    collect = commands.add_parser("collect", help="one table of the rows that runs have written with -p out=FILE.csv")
+    collect.add_argument("folder", help="where the CSV files are, in it or below")
+    collect.add_argument("-o", "--table", help="the table to write (FOLDER/collected.csv)")
+    collect.set_defaults(command=_collect)
     for command in (run, course, listing):
         command.add_argument("--notebooks", type=Path, help="folder of the notebooks (the checkout's)")
     return parser

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -196,6 +197,36 @@ def write_figures(notebook: Path) -> list[Path]:
         path.write_bytes(figure.png)
         paths.append(path)
     return paths
+
+
+def collect(folder: Path, table: Path) -> tuple[pd.DataFrame, dict[Path, str]]:
+    """One table of the CSV files in `folder` and below, such as notebooks write with their parameter `out`.
+
+    The columns are those of all files together, with `file` in front; what a file does not have is left empty. The
+    table is written to `table`, which is not read if it lies in the folder.
+
+    Returns: the table, and what was wrong with each file that could not be read.
+
+    Raises:
+        ValueError: there is no CSV file, or none that can be read.
+    """
+    found, unreadable = [], {}
+    for file in sorted(folder.rglob("*.csv")):
+        if file.resolve() == table.resolve():
+            continue
+        try:
+            rows = pd.read_csv(file)
+        except ValueError as error:  # pandas' own errors are ValueErrors: empty, or cut off in mid-line
+            unreadable[file] = str(error)
+        else:
+            found.append(rows)
+            rows.insert(0, "file", str(file.relative_to(folder)))
+    if not found:
+        raise ValueError(f"folder: got {folder}; allowed is one with CSV files in it, which `-p out=FILE.csv` writes")
+    whole = pd.concat(found, ignore_index=True)
+    table.parent.mkdir(parents=True, exist_ok=True)
+    whole.to_csv(table, index=False)
+    return whole, unreadable
 
 
 def _under_way(target: Path) -> int | str:
