@@ -25,10 +25,12 @@ $(READY): pyproject.toml
 run: $(READY)
 	@$(BIN)/python -m fuse_lib run 00 --out build
 
-# The notebooks run twice, with one thread in tests/notebooks/test_checks.py and with two by nbval here.
+# The notebooks run twice, with one thread in tests/notebooks/test_checks.py and with two by nbval here; all stored
+# outputs are compared but figures and cells tagged nbval-ignore-output.
 test: $(READY)
 	@$(BIN)/python -m pytest
-	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= -q --nbval-lax --nbval-cell-timeout=600 notebooks
+	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= -q --nbval --nbval-cell-timeout=600 \
+		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
 	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
 
 alone: $(READY)

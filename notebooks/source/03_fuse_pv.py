@@ -15,7 +15,7 @@
 #
 # **You need first**: [00 · Start here](00_start_here.ipynb), [01 · Adam](01_adam.ipynb) and [02 · L-BFGS](02_lbfgs.ipynb).
 #
-# **Minutes**: 35 to read, 1 to run.
+# **Minutes**: 35 to read, 1 to run. With `profile="full"` more than 20 on one processor core, after which it was stopped.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -207,7 +207,7 @@ def fuse_pv(net, rule=f"step:{switch}", **options):
 # > **Predict.** Compare the losses of our loop and of `FusePV` at the same step. They will be **(a)** the same bit for bit
 # > throughout; **(b)** the same bit for bit up to the switch, then close, then apart; **(c)** only similar, from the start.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 by_hand, evals_by_hand = fuse_by_hand(build(), steps=2 * switch)
 net = build()
 run = train(net, fuse_pv(net))
@@ -460,7 +460,7 @@ check("03.5", ...)
 # | `"metric"` | $H_0 = \gamma D$, $D_{ii} = 1 / (\sqrt{\hat v_i} / \mathrm{mean}\sqrt{\hat v} + 0.1)$ in place of $\gamma I$ | one vector of memory |
 # | `"both"` | both | both |
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rows = []
 for mode in ("none", "pairs", "metric", "both"):
     for one_function in (True, False):
@@ -508,8 +508,9 @@ plots.show(fig, alt="Evaluations saved by each kind of handover against none, fo
 # Each mark is a mean over five seeds with its 95 % interval, each tick a seed; right of the line is better. Answer
 # **c**, here: handing over pairs changes the mean count
 # by less than two evaluations, far less than the intervals are wide. L-BFGS makes ten pairs of its own in ten steps. The metric is
-# clearly *worse*: about 25 evaluations more after an early switch, 17 after a late one. Adam's second moments are averages of squared gradients along the path,
-# and need not resemble the curvature at its end.
+# clearly *worse*, alone or with pairs: 23 and 26 evaluations more after an early switch, 18 and 15 after a late one.
+# Adam's second moments are averages of squared gradients along the path, and need not resemble the curvature at its
+# end.
 #
 # One problem is one problem: where the curvature differs much more between directions, it may be otherwise, and a notebook
 # to come measures it. Take the handover as a choice to be tried, not as a gain to be counted on.
@@ -526,8 +527,11 @@ check("03.6", ...)
 # A large $\zeta$ switches early, a small one late. What does it cost? We run each switch point, from L-BFGS alone
 # (`step:0`) up to 200 steps of Adam, and count the evaluations until the objective is at 0.127, a value that Adam alone
 # does not reach within this budget.
+#
+# > **Predict.** 200 steps of Adam before the switch make the whole way to the target dearer, against L-BFGS alone, by **(a)** nothing:
+# > they do the same work; **(b)** about 200 evaluations: they are wasted; **(c)** something between.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 points = [k for k in (0, 10, 25, 50, 75, 100, 125, 150, 175, 200) if k < budget]
 runs = {}
 for k in points:
@@ -541,7 +545,7 @@ def reached(told):
     return told.spent[told.loss <= target].min()
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def draw(at):
     """The runs up to the chosen switch, and the cost of each."""
     at = min(points, key=lambda k: abs(k - at))
@@ -571,8 +575,8 @@ plots.show(draw(at=50), alt="Top: the training objective over evaluations of Ada
 # %% [markdown]
 # **Above**, with the switch after 50 steps: FUSE-PV leaves Adam's curve at the dotted line and is near L-BFGS's some fifty evaluations
 # later. Adam ends above the target, and trips once. **Below**: the cost is nearly the same for all switches up to about 50, and then rises; the
-# dashed line is what Adam has used of it. A *late* switch costs, but less than its Adam steps: these have brought the net
-# part of the way. One seed is one seed; here are five, recorded:
+# dashed line is what Adam has used of it. A *late* switch costs, but less than its Adam steps (answer **c**): these have brought
+# the net part of the way. One seed is one seed; here are five, recorded:
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 4.2))
@@ -677,11 +681,11 @@ summary[summary.index.get_level_values("switch").isin([0, 1, 10, 50, 300])].roun
 #   alone, with lr = 0.1, is as quick to 0.1 as the best FUSE-PV; it is the low losses for which L-BFGS is needed.
 # - **deep, flat, float64**: the same start, and L-BFGS alone does well. So it was the plateau *and* float32, not the plateau alone.
 # - **deep, saturated**: nobody arrives. L-BFGS alone and with ten steps of Adam before both end at a median of 1.4
-#   (a mean difference of 0.04 ± 0.29), Adam alone at 1.0 with its best learning rate. The second phase is no help here: what is needed is another start.
+#   (a mean difference of 0.04 ± 0.28), Adam alone at 1.0 with its best learning rate. The second phase is no help here: what is needed is another start.
 #
 # Large weights alone are no bad start for L-BFGS. With the penalty of section 1, which pulls them back, the shallow net from weights × 30:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for name, rule in rules.items():
     net = build(scale=30.0)
     told = train(net, fuse_pv(net, rule))
@@ -709,7 +713,7 @@ check("03.7", ...)
 # The most useful form: Adam on minibatches, where it is at home, then L-BFGS on the full batch. `opt.phase` names the *coming*
 # step's phase, so your closure can look at it and take the rows accordingly.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def closure_for(net, opt, batch=64):
     """Minibatches in the first phase, all images in the second. Counts what it costs, in images."""
     def closure():
