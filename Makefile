@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test alone lab notebooks lint format clean help
+.PHONY: run test alone course lab notebooks lint format clean help
 
 help:
 	@echo "make run        execute the first notebook; page and figures in build/"
 	@echo "make test       all tests: library, documentation examples, notebooks"
 	@echo "make alone      each notebook by itself in an empty folder, offline, and in a browser"
+	@echo "make course     execute all notebooks; build/course/index.html shows every figure"
 	@echo "make lab        open the course in JupyterLab"
 	@echo "make notebooks  write notebooks/*.ipynb anew from notebooks/source and execute them"
 	@echo "make lint       ruff;  make format lets it correct"
@@ -24,14 +25,19 @@ $(READY): pyproject.toml
 run: $(READY)
 	@$(BIN)/python -m fuse_lib run 00 --out build
 
-# The notebooks run twice, with one thread in tests/notebooks/test_checks.py and with two by nbval here.
+# The notebooks run twice, with one thread in tests/notebooks/test_checks.py and with two by nbval here; all stored
+# outputs are compared but figures and cells tagged nbval-ignore-output.
 test: $(READY)
 	@$(BIN)/python -m pytest
-	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= -q --nbval-lax --nbval-cell-timeout=600 notebooks
+	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= -q --nbval --nbval-cell-timeout=600 \
+		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
 	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
 
 alone: $(READY)
 	@FUSE_ALONE=all $(BIN)/python -m pytest -rP tests/notebooks/test_alone.py tests/notebooks/test_browser.py
+
+course: $(READY)
+	@$(BIN)/python -m fuse_lib course --out build/course
 
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks

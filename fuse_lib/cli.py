@@ -1,4 +1,4 @@
-"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, `… list`, `… grid plan.toml --out out`."""
+"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, and `course`, `list`, `grid`, `collect`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status: 0, 1 (a notebook or a run failed) or 2 (bad arguments)."""
+    """Run a command. Returns the exit status: 0, 1 (a notebook or a run failed, or a file could not be read) or 2 (bad
+    arguments)."""
     args = _parser().parse_args(arguments)
     try:
         return args.command(args)
@@ -29,16 +30,43 @@ def _run(args: argparse.Namespace) -> int:
     except notebooks.NotebookFailed as error:
         print(f"fuse_lib: {error}\nWhat ran until then: {out / path.name}", file=sys.stderr)
         return 1
-    figures = sorted(done.with_name(done.stem + "_figures").glob("*.png"))
-    print(f"notebook  {done}\npage      {done.with_suffix('.html')}\nfigures   {figures[0].parent}/ ({len(figures)})")
+    figures = done.with_name(done.stem + "_figures")
+    number = len(list(figures.glob("*.png")))
+    print(f"notebook  {done}\npage      {done.with_suffix('.html')}\nfigures   {figures}/ ({number})")
     return 0
+
+
+def _course(args: argparse.Namespace) -> int:
+    from fuse_lib import course
+
+    out, chapters = Path(args.out), []
+    for chapter in course.run(out, args.notebooks):
+        chapters.append(chapter)
+        print(chapter, flush=True)
+    failed = sum(chapter.failure is not None for chapter in chapters)
+    print(f"{len(chapters) - failed} of {len(chapters)} notebooks ran through\nindex     {out / course.INDEX}")
+    return int(failed > 0)
+
+
+def _collect(args: argparse.Namespace) -> int:
+    from fuse_lib import notebooks
+
+    folder = Path(args.folder)
+    table = Path(args.table) if args.table else folder / "collected.csv"
+    rows, unreadable = notebooks.collect(folder, table)
+    for file, why in unreadable.items():
+        print(f"fuse_lib: left out {file}: {why}", file=sys.stderr)
+    print(f"table     {table} ({len(rows)} rows, {len(rows.columns)} columns)")
+    return int(bool(unreadable))
 
 
 def _list(args: argparse.Namespace) -> int:
     from fuse_lib import notebooks
 
     for path in notebooks.every(args.notebooks or notebooks.FOLDER):
-        print(f"{path.stem}: {notebooks.title(path)}")
+        said = notebooks.minutes(path)
+        minutes = f" ({said[0]} minutes to read, {said[1]} to run)" if said else ""
+        print(f"{path.stem}: {notebooks.title(path)}{minutes}")
         for parameter in notebooks.parameters(path):
             print(f"    {parameter}")
     return 0
@@ -66,7 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", dest="parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter")
     run.add_argument("-o", "--out", default="build", help="folder for the results (build)")
     run.set_defaults(command=_run)
-    listing = commands.add_parser("list", help="notebooks and their parameters")
+    course = commands.add_parser("course", help="execute all notebooks; write an index page with their figures")
+    course.add_argument("-o", "--out", default="build/course", help="folder for the results (build/course)")
+    course.set_defaults(command=_course)
+    listing = commands.add_parser("list", help="notebooks, their minutes and parameters")
     listing.set_defaults(command=_list)
     grid = commands.add_parser("grid", help="make the runs of a plan; see fuse_lib.lab")
     grid.add_argument("plan", help="JSON or TOML file of settings; a list means each of its elements")
@@ -78,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--threads", type=int, default=1, help="of torch in a run (1)")
     grid.add_argument("--device", default="cpu", help="cpu, cuda, or auto (cpu)")
     grid.set_defaults(command=_grid)
-    for command in (run, listing):
+    collect = commands.add_parser("collect", help="one table of the rows that runs have written with -p out=FILE.csv")
+    collect.add_argument("folder", help="where the CSV files are, in it or below")
+    collect.add_argument("-o", "--table", help="the table to write (FOLDER/collected.csv)")
+    collect.set_defaults(command=_collect)
+    for command in (run, course, listing):
         command.add_argument("--notebooks", type=Path, help="folder of the notebooks (the checkout's)")
     return parser

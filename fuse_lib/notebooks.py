@@ -1,4 +1,4 @@
-"""The notebooks as programs: find one, read its parameters, execute it, write its page and figures.
+"""The notebooks as programs: find one, read its minutes and parameters, execute it, write its page and figures.
 
 Papermill executes; nbconvert writes the page. What is added is what papermill lets pass: an unknown
 parameter or a value of the wrong type is an error that lists the right ones.
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from fuse_lib import pages
@@ -23,7 +25,21 @@ TYPES = {"int": int, "float": float, "str": str, "bool": None}
 
 
 class NotebookFailed(RuntimeError):
-    """A cell raised; the message names the notebook and the cell."""
+    """A cell raised, or the kernel died; the message names the notebook and the cell."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in a notebook's outputs: its PNG, its alternative text, and the id of the cell that drew it."""
+
+    png: bytes
+    alt: str
+    cell: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return pages.png_size(base64.b64encode(self.png[:24]).decode())
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,14 @@ def title(path: Path) -> str:
     return path.stem
 
 
+def minutes(path: Path) -> tuple[int, int] | None:
+    """Minutes to read and minutes to run, as the notebook's head says them. None where it does not say."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if found := re.search(r"\*\*Minutes\*\*: (\d+) to read, (\d+) to run\.", cell.source):
+            return int(found[1]), int(found[2])
+    return None
+
+
 def parameters(path: Path) -> list[Parameter]:
     """The parameters of a notebook, in their order."""
     found = papermill.inspect_notebook(str(path))
@@ -118,7 +142,7 @@ def run(path: Path, out: Path, values: dict[str, object] | None = None) -> Path:
     Returns: the executed notebook.
 
     Raises:
-        NotebookFailed: a cell raised. What was executed until then is saved, with its page.
+        NotebookFailed: a cell raised or the kernel died. What was executed until then is saved, with its page.
     """
     out.mkdir(parents=True, exist_ok=True)
     target = out / path.name
@@ -129,6 +153,10 @@ def run(path: Path, out: Path, values: dict[str, object] | None = None) -> Path:
     except PapermillExecutionError as error:
         raise NotebookFailed(
             f"{path.stem}: cell {error.cell_index} failed with {error.ename}: {error.evalue}\n{error.source.strip()}"
+        ) from None
+    except DeadKernelError:
+        raise NotebookFailed(
+            f"{path.stem}: the kernel died in cell {_under_way(target)}; a common cause is too little memory"
         ) from None
     finally:
         if target.exists():
@@ -147,21 +175,62 @@ def write_page(notebook: Path) -> Path:
     return page
 
 
+def figures(notebook: Path) -> list[Figure]:
+    """The figures of an executed notebook, in their order."""
+    return [
+        Figure(base64.b64decode(output.data["image/png"]), output.metadata.get("image/png", {}).get("alt", ""), cell.id)
+        for cell in nbformat.read(notebook, as_version=4).cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+
+
 def write_figures(notebook: Path) -> list[Path]:
     """The figures of an executed notebook as PNG files in a folder beside it."""
     folder = notebook.with_name(notebook.stem + "_figures")
     folder.mkdir(exist_ok=True)
     for old in folder.glob("figure_*.png"):
         old.unlink()
-    images = [
-        output.data["image/png"]
-        for cell in nbformat.read(notebook, as_version=4).cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
     paths = []
-    for number, image in enumerate(images, 1):
+    for number, figure in enumerate(figures(notebook), 1):
         path = folder / f"figure_{number}.png"
-        path.write_bytes(base64.b64decode(image))
+        path.write_bytes(figure.png)
         paths.append(path)
     return paths
+
+
+def collect(folder: Path, table: Path) -> tuple[pd.DataFrame, dict[Path, str]]:
+    """One table of the CSV files in `folder` and below, such as notebooks write with their parameter `out`.
+
+    The columns are those of all files together, with `file` in front; what a file does not have is left empty. The
+    table is written to `table`, which is not read if it lies in the folder.
+
+    Returns: the table, and what was wrong with each file that could not be read.
+
+    Raises:
+        ValueError: there is no CSV file, or none that can be read.
+    """
+    found, unreadable = [], {}
+    for file in sorted(folder.rglob("*.csv")):
+        if file.resolve() == table.resolve():
+            continue
+        try:
+            rows = pd.read_csv(file)
+        except ValueError as error:  # pandas' own errors are ValueErrors: empty, or cut off in mid-line
+            unreadable[file] = str(error)
+        else:
+            found.append(rows)
+            rows.insert(0, "file", str(file.relative_to(folder)))
+    if not found:
+        raise ValueError(f"folder: got {folder}; allowed is one with CSV files in it, which `-p out=FILE.csv` writes")
+    whole = pd.concat(found, ignore_index=True)
+    table.parent.mkdir(parents=True, exist_ok=True)
+    whole.to_csv(table, index=False)
+    return whole, unreadable
+
+
+def _under_way(target: Path) -> int | str:
+    """The place of the last cell that papermill began; "?" where it began none."""
+    cells = nbformat.read(target, as_version=4).cells if target.exists() else []
+    begun = [n for n, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+    return begun[-1] if begun else "?"

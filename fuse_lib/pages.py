@@ -1,13 +1,16 @@
 """A notebook as one HTML page that needs nothing else: figures, their alternative texts and formulas are inside.
 
 nbconvert writes the page. What is added: formulas as MathML, which browsers show without MathJax and thus without
-a network, and figures that know their size, so that a wide one can be scrolled on a phone and is not shrunk to nothing.
+a network; badges as words, for the same reason; and figures that know their size, so that a wide one can be scrolled
+on a phone and is not shrunk to nothing.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import struct
+from html import escape
 from pathlib import Path
 
 from jinja2 import pass_context
@@ -20,12 +23,19 @@ except ImportError:  # then MathJax shows the formulas, where there is a network
     convert = None
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
+_UPRIGHT = re.compile(r"\\mathrm\{(\w)\}")
+_BRACKETED = re.compile(r"<mo>&#x0005B;</mo>(<mtable>.*?</mtable>)<mo>&#x0005D;</mo>", re.S)
 
 
 class _Renderer(IPythonRenderer):
-    """Formulas as MathML; `left` is set where one stays TeX, which needs MathJax."""
+    """Formulas as MathML; `left` is set where one stays TeX, which needs MathJax. Images from elsewhere as words."""
 
     left = False
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        if url.startswith("http"):  # a badge
+            return f'<span class="badge">{escape(text)}</span>'
+        return super().image(text, url, title)
 
     def inline_math(self, body: str) -> str:
         return self._mathml(body, "inline") or super().inline_math(body)
@@ -38,8 +48,11 @@ class _Renderer(IPythonRenderer):
         return self._mathml(whole, "block") or super().latex_environment(name, body)
 
     def _mathml(self, body: str, display: str) -> str:
+        # latex2mathml sets a single letter in italics whatever \mathrm says; and brackets grow with a matrix only
+        # where the browser finds a mathematical font, so the page's style draws them.
         try:
-            mathml = convert(body.strip(), display=display)
+            mathml = convert(_UPRIGHT.sub(r"\\text{\1}", body.strip()), display=display)
+            mathml = _BRACKETED.sub(r'<mrow class="bracketed">\1</mrow>', mathml)
         except Exception:  # latex2mathml is not installed, or cannot read the formula
             mathml = "\\"
         if "\\" in mathml:  # a command that it does not know is left as it is

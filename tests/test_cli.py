@@ -92,3 +92,29 @@ def test_list_shows_notebooks_and_parameters(folder, capsys):
     listed = capsys.readouterr().out
     assert "00_small: 00 · A small notebook" in listed
     assert "rate: float = 0.1  how fast" in listed
+
+
+def test_collect_makes_one_table_of_the_rows_of_many_runs(folder, tmp_path, capsys):
+    """The rows of two notebooks with other columns; a file that is cut off is named; the table is not read again."""
+    out = tmp_path / "out"
+    (out / "more").mkdir(parents=True)
+    (out / "a.csv").write_text("steps,rate\n3,0.1\n")
+    (out / "more" / "b.csv").write_text("steps,loss\n5,0.25\n")
+    (out / "empty.csv").write_text("")
+    for _ in range(2):
+        assert cli.main(["collect", str(out)]) == 1
+        said = capsys.readouterr()
+        assert "left out" in said.err
+        assert "empty.csv" in said.err
+        assert "(2 rows, 4 columns)" in said.out
+    assert (out / "collected.csv").read_text().splitlines() == [
+        "file,steps,rate,loss",
+        "a.csv,3,0.1,",
+        "more/b.csv,5,,0.25",
+    ]
+
+
+def test_collect_without_a_row_is_an_error(tmp_path, capsys):
+    assert cli.main(["collect", str(tmp_path)]) == 2
+    assert "-p out=FILE.csv" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

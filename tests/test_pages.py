@@ -56,3 +56,17 @@ def test_nothing_is_loaded_from_elsewhere():
 def test_a_figure_has_its_alternative_text_and_its_aspect():
     images = BeautifulSoup(page("Words.", figure(alt='A "line" <rises>.'), figure()), "html.parser").find_all("img")
     assert [(i["alt"], i["style"]) for i in images] == [('A "line" <rises>.', "--aspect: 2.0"), ("", "--aspect: 2.0")]
+
+
+def test_a_badge_is_words_and_an_own_image_stays():
+    html = page("[![Open in <Colab>](https://example.org/badge.svg)](https://example.org)\n\n![mine](mine.png)")
+    assert '<a href="https://example.org"><span class="badge">Open in &lt;Colab&gt;</span></a>' in html
+    assert [image["src"] for image in BeautifulSoup(html, "html.parser").find_all("img")] == ["mine.png"]
+
+
+def test_one_upright_letter_is_upright_and_a_matrix_has_brackets_that_grow():
+    pytest.importorskip("latex2mathml")
+    html = page(r"$\mathrm{E}[g]$ and $$H = \begin{bmatrix} S & Y \end{bmatrix}$$")
+    assert "<mtext>E</mtext>" in html
+    matrix = BeautifulSoup(html, "html.parser").find("mrow", class_="bracketed")
+    assert [cell.text for cell in matrix.find_all("mtd")] == ["S", "Y"]

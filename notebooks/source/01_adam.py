@@ -12,9 +12,9 @@
 # - how far Adam moves a parameter whose gradient is large, small, or noisy, and which of its three $\epsilon$ you have,
 # - why Adam is quick at first and then saturates: slow directions, bursts, and a floor of noise.
 #
-# **You need first**: [00 · Start here](00_start_here.ipynb), and what a gradient, a mean and a variance are.
+# **You need first**: [00 · Start here](00_start_here.ipynb); what a gradient, a mean and a variance are; from section 5 on, eigenvectors.
 #
-# **Minutes**: 18 to read, 1 to run.
+# **Minutes**: 18 to read, 1 to run. With `profile="full"`: 1.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -432,7 +432,7 @@ print(f"evaluations to f < 1e-6, best learning rate of each: turned at least thr
 # > **Predict.** After thousands of steps the loss **(a)** goes to zero; **(b)** settles at a level that depends on $\alpha$;
 # > **(c)** falls very low and then jumps up again, by many orders of magnitude.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def draw(beta2: float, lr: float):
     fig, ax = plt.subplots()
     rates = torch.tensor([[lr], [lr / 10]])  # both at once
@@ -473,7 +473,7 @@ print(f"ratio of the two levels (median over the second half) between 50 and 200
 
 # %% [markdown]
 # **Why?** Once the gradient has become small, $\sqrt{\hat v}$ is the memory of larger ones. It fades slowly, by $\sqrt{\beta_2}$ a step. Meanwhile Adam
-# is gradient descent with momentum and a step $\alpha/\sqrt{\hat v}$ that *grows*. Such a method is stable on curvature $\lambda$ only while
+# is gradient descent with momentum and a step $\alpha/\sqrt{\hat v}$ that *grows*. Such a method is stable on a curvature $\lambda$ only while
 #
 # $$\frac{\alpha\,\lambda}{\sqrt{\hat v}} < \frac{2\,(1+\beta_1)}{1-\beta_1} = 38 \qquad (\beta_1 = 0.9)$$
 #
@@ -559,11 +559,10 @@ plots.show(fig, alt="Final f against the learning rate, logarithmic axes. Consta
 
 # %% [markdown]
 # **What you see** (means of the runs; the bands are two standard errors of the mean, up and down). Constant $\alpha$
-# makes a **V**. On its right arm the runs have arrived and sit on the floor, right on the dotted line. On the left
-# one
+# makes a **V**. On its right arm the runs have arrived and sit on the floor, right on the dotted line. On the left one
 # they are still on their way down the flat directions of section 5. Cosine decay takes the way fast and then lowers
-# the floor: answer **(c)**. Its best value is about half of the
-# best constant one; more important may be that it is as good over a wide range of $\alpha$.
+# the floor: answer **(c)**. Its best value is about half of the best constant one; more important may be that it is as
+# good over a wide range of $\alpha$.
 
 # %% tags=["nbval-check-output"]
 table = mean.pivot(index="lr", columns="optimizer", values="mean")
@@ -587,7 +586,10 @@ check("01.7", ...)
 # ## 8 · What comes after
 #
 # Exact gradients again, the turned quadratic, and 600 evaluations. Adam has the best learning rate of the table in section 5. FUSE-PV takes 100
-# steps of the same Adam and then L-BFGS:
+# steps of the same Adam and then L-BFGS, which is to remember the last 20 steps (`history_size`) instead of its usual ten.
+#
+# > **Predict.** After the switch, how many evaluations to $f < 10^{-20}$: **(a)** about 20, as there are twenty variables;
+# > **(b)** some 150; **(c)** more than 500, as many as Adam takes?
 
 # %%
 def run_torch(make, evaluations):
@@ -623,12 +625,12 @@ for name, make in {
 plots.mark_switch(ax, 100)
 ax.set(yscale="log", xlabel="gradient evaluations", ylabel="f", ylim=(1e-20, 10), title="turned quadratic, exact gradients")
 ax.legend()
-plots.show(fig, alt="f over evaluations. Adam is near 1e-11 after 600 evaluations. FUSE-PV follows it for 100 evaluations, then falls to 1e-20 within about a hundred more.")
+plots.show(fig, alt="f over evaluations. Adam is near 1e-11 after 600 evaluations. FUSE-PV follows it for 100 evaluations, then falls to 1e-20 within about 150 more.")
 
 # %% [markdown]
-# **What you see.** The same Adam to the dotted line; then the flat directions are no obstacle. On a quadratic without
-# noise this is L-BFGS's home game; how it does it is [notebook 02](02_lbfgs.ipynb), and when to switch notebooks 03
-# and 05.
+# **What you see.** The same Adam to the dotted line; then some 150 evaluations to the end of the scale (answer **b**):
+# the flat directions are no obstacle. On a quadratic without noise this is L-BFGS's home game; how it does it is
+# [notebook 02](02_lbfgs.ipynb), and when to switch notebooks 03 and 05.
 #
 # ## Summary
 #

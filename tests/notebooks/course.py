@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 ALL = notebooks.every(FOLDER)
 # Those that run once more by themselves and in a browser; the others do so with FUSE_ALONE=all (`make alone`).
 CHOSEN = [p for p in ALL if p.stem[:2] in ("00", "03", "04") or os.environ.get("FUSE_ALONE") == "all"]
-CHECKED = "nbval-check-output"
+CHECKED, IGNORED = "nbval-check-output", "nbval-ignore-output"
 each = pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
 
 

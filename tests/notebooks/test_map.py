@@ -32,6 +32,16 @@ def test_the_instructors_page_names_exercises_that_there_are():
     assert set(named) <= set(exercises.keys())
 
 
+def test_each_exercise_is_for_the_room_or_for_home():
+    """In its notebook's section of the instructors' page, after "In the room" or "At home"."""
+    keys, before = exercises.keys(), read("INSTRUCTORS.md").partition("## Where people stumble")[0]
+    _, *sections = re.split(r"^### (?=\d\d ·)", before, flags=re.M)
+    assert [s[:2] for s in sections] == [p.stem[:2] for p in course.ALL]
+    for section in sections:
+        given = re.findall(r"\b\d\d\.\d+\b", section.partition("- **In the room**")[2])
+        assert sorted(given) == sorted(key for key in keys if key.startswith(section[:2]))
+
+
 def test_the_plans_add_up():
     """Each row begins where the one before ended."""
     for table in re.findall(r"(?:^\|.*\n)+", read("INSTRUCTORS.md"), re.M):
