@@ -76,6 +76,8 @@ def _grid(args: argparse.Namespace) -> int:
     from fuse_lib import lab
 
     runs = lab.read(args.plan)
+    if args.workers == 0:
+        lab.keep_memory()
     try:
         lab.grid(runs, args.out, workers=args.workers, scheduler=args.scheduler, threads=args.threads,
                  device=args.device)  # fmt: skip

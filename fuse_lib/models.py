@@ -31,7 +31,7 @@ def build(name: str, in_shape: Shape = (1, 28, 28), classes: int = 10, seed: int
     seed: decides the initial parameters, the same on every device, and leaves torch's own random
         state as it was. None: they come from that state, as everywhere in torch.
     options: what the model's own function takes: mlp: hidden, activation; cnn: padding;
-        densenet: depth, growth, reduction.
+        densenet: depth, growth, reduction, layers, pool_first.
 
     Raises:
         ValueError: an unknown name or option, images too small, or a value that is not allowed.
@@ -149,13 +149,26 @@ class DenseLayer(nn.Module):
         return torch.cat([x, new], dim=1)  # (N, channels + growth, H, W)
 
 
-def densenet(in_shape: Shape, classes: int, depth: int = 5, growth: int = 32, reduction: float = 0.5) -> nn.Module:
+def densenet(
+    in_shape: Shape,
+    classes: int,
+    depth: int = 5,
+    growth: int = 32,
+    reduction: float = 0.5,
+    layers: int | None = None,
+    pool_first: bool = True,
+) -> nn.Module:
     """DenseNet without bottleneck (Huang et al., 2017, arXiv 1608.06993): three blocks of dense layers.
 
     A first convolution gives 2·growth channels; each block has int((depth − 4)/3) layers; between the
     blocks a 1x1 convolution keeps `reduction` of the channels and pooling halves the image.
     depth=5 is the reference code's setting. It gives int(1/3) = 0 layers in each block, so that nothing
     dense is left: one 3x3 convolution, two 1x1, a linear layer. depth=22 has 6 layers a block.
+
+    layers: of each block, in the place of what depth gives; 6 makes it dense.
+    pool_first: the pooling between the blocks comes before the 1x1 convolution, which then has a quarter
+        of the work. Both are linear, one over pixels and one over channels, so they commute: the same
+        function but for rounding. False: as it is usually written.
 
     Batch norm makes a row's loss depend on its batch, and evaluating it changes the running means.
 
@@ -168,20 +181,23 @@ def densenet(in_shape: Shape, classes: int, depth: int = 5, growth: int = 32, re
     thinnest = int(int(2 * growth * reduction) * reduction)
     _check(0 < reduction <= 1 and thinnest >= 1, "reduction", reduction, "a number in (0, 1] that keeps a channel")
     _check(min(h, w) >= 4, "in_shape", in_shape, "H and W ≥ 4, as two poolings halve them")
-    layers_per_block = (depth - 4) // 3
+    _check(layers is None or layers == 0 or _positive(layers), "layers", layers, "None or an integer ≥ 0")
+    _check(isinstance(pool_first, bool), "pool_first", pool_first, "True or False")
+    layers_per_block = (depth - 4) // 3 if layers is None else layers
 
     channels = 2 * growth
-    layers: list[nn.Module] = [nn.Conv2d(c, channels, 3, padding=1, bias=False)]  # (N, 2·growth, H, W)
+    stack: list[nn.Module] = [nn.Conv2d(c, channels, 3, padding=1, bias=False)]  # (N, 2·growth, H, W)
     for block in range(3):
         if block > 0:
             kept = int(channels * reduction)
-            layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, kept, 1, bias=False), nn.AvgPool2d(2)]
+            narrow, pool = nn.Conv2d(channels, kept, 1, bias=False), nn.AvgPool2d(2)
+            stack += [nn.BatchNorm2d(channels), nn.ReLU(), *((pool, narrow) if pool_first else (narrow, pool))]
             channels = kept  # (N, kept, H/2, W/2)
         for _ in range(layers_per_block):
-            layers.append(DenseLayer(channels, growth))
+            stack.append(DenseLayer(channels, growth))
             channels += growth
-    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]  # (N, channels)
-    model = nn.Sequential(*layers, nn.Linear(channels, classes))
+    stack += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]  # (N, channels)
+    model = nn.Sequential(*stack, nn.Linear(channels, classes))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):  # He et al.'s, which keeps the scale through ReLU layers
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -27,6 +27,9 @@ SHAPES = [(1, 28, 28), (3, 32, 32), (1, 16, 16)]
         ("densenet", (3, 32, 32), {}, 4_682),
         ("densenet", (3, 32, 32), {"depth": 5, "growth": 32}, 4_682),
         ("densenet", (3, 32, 32), {"depth": 22}, 1_121_162),
+        ("densenet", (3, 32, 32), {"layers": 6}, 1_121_162),
+        ("densenet", (3, 32, 32), {"depth": 22, "layers": 0}, 4_682),
+        ("densenet", (3, 32, 32), {"pool_first": False}, 4_682),
     ],
 )
 def test_number_of_parameters(name, in_shape, options, count):
@@ -66,8 +69,26 @@ def test_a_dense_layer_keeps_its_input():
 
 
 def test_densenet_reduction_and_images_of_other_sizes():
-    assert build("densenet", (1, 28, 28), reduction=1.0)[3].out_channels == 64
+    assert build("densenet", (1, 28, 28), reduction=1.0)[4].out_channels == 64
     assert build("densenet", (1, 9, 13))(torch.zeros(2, 1, 9, 13)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("in_shape", "layers"), [((3, 32, 32), 0), ((3, 32, 32), 2), ((1, 9, 13), 0)])
+@pytest.mark.parametrize("training", [True, False])
+def test_pooling_and_the_1x1_convolution_commute(in_shape, layers, training):
+    """pool_first is the same function: outputs, gradients and running statistics, in float64."""
+    found = []
+    for pool_first in (True, False):
+        model = build("densenet", in_shape, seed=0, layers=layers, growth=6, pool_first=pool_first).double()
+        kinds = [type(m) for m in model if isinstance(m, nn.AvgPool2d | nn.Conv2d)]
+        assert kinds[1:3] == ([nn.AvgPool2d, nn.Conv2d] if pool_first else [nn.Conv2d, nn.AvgPool2d])
+        x = torch.rand(4, *in_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        scores = model.train(training)(x)
+        F.cross_entropy(scores, torch.arange(4)).backward()
+        found.append([scores, *(p.grad for p in model.parameters()), *model.buffers()])
+    assert len(found[0]) == len(found[1])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
 
 
 def test_cnn_takes_small_images_with_padding():
@@ -154,6 +175,8 @@ def test_an_error_leaves_the_random_state():
         ({"name": "cnn", "padding": -1}, "padding: got -1"),
         ({"name": "densenet", "depth": 3}, "depth: got 3; allowed is an integer ≥ 4"),
         ({"name": "densenet", "growth": 0}, "growth: got 0"),
+        ({"name": "densenet", "layers": -1}, "layers: got -1; allowed is None or an integer ≥ 0"),
+        ({"name": "densenet", "pool_first": 1}, "pool_first: got 1; allowed is True or False"),
         ({"name": "densenet", "growth": 1, "reduction": 0.1}, "reduction: got 0.1"),
         ({"name": "densenet", "reduction": 1.5}, "reduction: got 1.5"),
         ({"name": "densenet", "in_shape": (1, 3, 28)}, "in_shape: got"),

@@ -37,19 +37,33 @@ The rules of the experiments:
 - What is measured at an evaluation point costs nothing, neither samples nor seconds.
 - A run that diverges is a result and ends with a row that says so.
 - Settings are chosen on a `holdout` of the train rows, not on the test part.
+- On a CPU, call `lab.keep_memory()` first where a model is large (see memory.py); `grid`'s own workers do.
 - A data set whose split is not the publisher's is `unofficial` in each of its rows.
 
 Read the files in this order: optimizers, settings, batches, objective, provenance, loop,
-records, plan, grid.
+records, plan, memory, grid.
 """
 
 from __future__ import annotations
 
 from fuse_lib.lab.grid import RunsFailed, grid
 from fuse_lib.lab.loop import COLUMNS, Result, run
+from fuse_lib.lab.memory import keep_memory
 from fuse_lib.lab.optimizers import CONTESTANTS
 from fuse_lib.lab.plan import expand, read
 from fuse_lib.lab.provenance import provenance
 from fuse_lib.lab.settings import Settings
 
-__all__ = ["COLUMNS", "CONTESTANTS", "Result", "RunsFailed", "Settings", "expand", "grid", "provenance", "read", "run"]
+__all__ = [
+    "COLUMNS",
+    "CONTESTANTS",
+    "Result",
+    "RunsFailed",
+    "Settings",
+    "expand",
+    "grid",
+    "keep_memory",
+    "provenance",
+    "read",
+    "run",
+]

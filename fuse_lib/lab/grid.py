@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fuse_lib.lab.loop import COLUMNS, Result, Row, run
+from fuse_lib.lab.memory import ENVIRONMENT
 from fuse_lib.lab.records import Folder
 from fuse_lib.lab.settings import Settings
 
@@ -157,7 +158,11 @@ def _client(scheduler: str | None, workers: int) -> Iterator:
         with client:
             yield client
         return
-    settings = {"distributed.scheduler.allowed-failures": _DEATHS, "distributed.comm.timeouts.connect": "60s"}
+    settings = {
+        "distributed.scheduler.allowed-failures": _DEATHS,
+        "distributed.comm.timeouts.connect": "60s",
+        **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ENVIRONMENT.items()},
+    }
     with (
         dask.config.set(settings),
         LocalCluster(

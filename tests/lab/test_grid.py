@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fuse_lib import cli
-from fuse_lib.lab import COLUMNS, RunsFailed, Settings, expand, grid, records, run
+from fuse_lib.lab import COLUMNS, RunsFailed, Settings, expand, grid, memory, records, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -240,6 +241,35 @@ def test_a_scheduler_and_workers_of_their_own(unbroken, tmp_path, capsys):
             process.wait()
     assert [row for row in rows_of(tmp_path / "out") if row["model"] == "linear"] == rows_of(unbroken)
     assert len({row["run_id"] for row in rows_of(tmp_path / "out")}) == len(expand(plan))
+
+
+MEMORY = """
+import resource, sys, torch
+from fuse_lib.lab import keep_memory
+if sys.argv[1] == "keep":
+    assert keep_memory()
+x = torch.ones(2**24)  # 64 MB
+faults = []
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    y = x + 1
+    del y
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(faults[-1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_kept_memory_is_not_asked_for_again():
+    """Page faults of a step whose result has 64 MB: without it all 16,384 pages, or the huge ones among them."""
+    faults = {}
+    for how in ("keep", "leave", "environment"):
+        extra = memory.ENVIRONMENT if how == "environment" else {}
+        command = [sys.executable, "-c", MEMORY, how]
+        faults[how] = int(subprocess.check_output(command, env={**environment(), **extra}, text=True))
+    assert faults["leave"] > 20
+    assert faults["keep"] < 10
+    assert faults["environment"] < 10
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
