@@ -38,4 +38,4 @@ class Batches:
             self._at = 0
         index = self._order[self._at : self._at + rows]
         self._at += rows
-        return self.x.index_select(0, index), self.y.index_select(0, index)
+        return self.x[index], self.y[index]  # index_select is no faster, and would lose channels_last

@@ -69,8 +69,7 @@ def run(
     rows_of_train = len(sets.x_train)
     seed = settings.seed if settings.model_seed is None else settings.model_seed
     model = models.build(settings.model, sets.in_shape, len(sets.classes), seed=seed, **settings.model_options)
-    layout = {"memory_format": torch.channels_last} if settings.channels_last else {}
-    model = model.to(device, **layout).train()
+    model = model.to(device).train()
     objective = Objective(model, settings.budget(rows_of_train), settings.l2, settings.chunk)
     driver = optimizers.make(objective.params, settings, rows_of_train)
 

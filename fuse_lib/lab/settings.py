@@ -44,7 +44,8 @@ class Settings:
     loss_rows: train_loss and grad_norm are those of so many of the first train rows. None: of all.
     chunk: rows that go through the model at once. A larger batch is summed up in pieces (of which batch norm sees
         each for itself); results differ in the last digits only.
-    channels_last: lay images and convolutions out with the channels last.
+    channels_last: lay the images out with the channels last; a convolution's output follows its input. The parameters
+        stay as they are, for torch's L-BFGS takes no others.
 
     Settings that an optimizer does not know must be None; those it knows and that are None get its own value.
 

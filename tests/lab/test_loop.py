@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import time
 
 import pytest
 import torch
@@ -225,6 +226,13 @@ def test_batches_are_without_replacement_and_drop_the_rest():
     assert torch.equal(torch.cat([same.draw(10)[1] for _ in range(2)]), passes[0])
 
 
+def test_a_batch_keeps_channels_last():
+    x = torch.rand(6, 3, 4, 4).to(memory_format=torch.channels_last)
+    batches = Batches(x, torch.arange(6), seed=0)
+    assert batches.draw(4)[0].is_contiguous(memory_format=torch.channels_last)
+    assert not batches.draw(4)[0].is_contiguous()
+
+
 def test_holdout_and_train_rows():
     rows, about = run(Settings(**SMALL, holdout=300, train_rows=500))
     assert (about["rows_train"], about["rows_test"]) == (500, 300)
@@ -239,8 +247,29 @@ def test_model_seed_is_apart_from_the_order():
     assert one[-1]["train_loss"] != two[-1]["train_loss"]
 
 
-def test_channels_last_changes_the_last_digits_at_most():
+def test_a_blend_is_told_by_its_theta():
+    rows = run(Settings(**SMALL, optimizer="fuse", switchover="theta:0.5")).rows
+    assert {(row["phase"], row["theta"]) for row in rows} == {("blend", 0.5)}
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_what_an_evaluation_point_takes_is_not_in_the_seconds(monkeypatch):
+    measured = Objective.test
+
+    def slow(self, x, y):
+        time.sleep(0.5)
+        return measured(self, x, y)
+
+    monkeypatch.setattr(Objective, "test", slow)
+    start = time.perf_counter()
+    rows = run(Settings(**{**SMALL, "points": 3})).rows
+    assert rows[-1]["seconds"] < time.perf_counter() - start - 4 * 0.5 + 0.01
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "fuse_pv", "torch_lbfgs"])
+def test_channels_last_changes_the_last_digits_at_most(optimizer):
     small = {**SMALL, "model": "densenet", "passes": 1, "batch": 300, "model_options": {"depth": 7, "growth": 4}}
+    small |= {"optimizer": optimizer}
     one, two = (run(Settings(**small, channels_last=last)).rows[-1] for last in (False, True))
     assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-4)
 
