@@ -335,8 +335,8 @@ plots.show(fig, alt="Two panels over the steps of Adam on a log scale. Top: the 
 # while $\lVert g_k\rVert^2$ is near $2\cdot10^{-6}$. So the paper's running mean is *late*, the later the
 # larger the first gradients were; to fire at all, its $\zeta$ has to be chosen with the start in mind.
 # **Below**: here, on a full batch, the loss falls smoothly, and the window costs only some ten steps.
-# **Both**: after step 200 Adam trips. With a constant step it becomes unstable in a narrow valley, and the gradient grows by
-# three orders of magnitude before it recovers. A small gradient *now* is no promise; that is why a rule, once met, stays met.
+# **Both**: after step 200 Adam trips. With a constant step it becomes unstable in a narrow valley, and the squared norm grows
+# more than ten-thousandfold before it recovers. A small gradient *now* is no promise; that is why a rule, once met, stays met.
 #
 # Does `fuse_lib` do the same? We let each rule run and count its first-order steps.
 
