@@ -164,14 +164,27 @@ def _client(scheduler: str | None, workers: int) -> Iterator:
         **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ENVIRONMENT.items()},
     }
     with (
+        _same_environment(),
         dask.config.set(settings),
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
             memory_limit=0, silence_logs=50,
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
         yield client
+
+
+@contextlib.contextmanager
+def _same_environment() -> Iterator:
+    """dask leaves the variables that it sets for its workers behind in this process; here they go."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _processes(workers: int | None, threads: int, runs: int) -> int:

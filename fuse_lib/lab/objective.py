@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MEASURED = 512  # rows at once where something is measured: no more memory than a step's
+
 
 class Spent(Exception):
     """The budget does not allow the evaluation that was asked for."""
@@ -47,7 +49,7 @@ class Objective:
 
     def _in_pieces(self, x: Tensor, y: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=x.device)  # many pieces, summed without loss
-        for piece, labels in self._pieces(x, y):
+        for piece, labels in self._pieces(x, y, self.chunk):
             loss = F.cross_entropy(self.model(piece), labels, reduction="sum") / len(x)
             loss.backward()
             total += loss.detach()
@@ -66,7 +68,7 @@ class Objective:
         loss = torch.zeros((), dtype=torch.float64, device=x.device)
         grads = [torch.zeros_like(p) for p in self.params]
         with _evaluating(self.model):
-            for piece, labels in self._pieces(x, y):
+            for piece, labels in self._pieces(x, y, MEASURED):
                 part = F.cross_entropy(self.model(piece), labels, reduction="sum") / len(x)
                 loss += part.detach()
                 torch._foreach_add_(grads, torch.autograd.grad(part, self.params))
@@ -83,14 +85,14 @@ class Objective:
         loss = torch.zeros((), dtype=torch.float64, device=x.device)
         right = torch.zeros((), dtype=torch.int64, device=x.device)
         with _evaluating(self.model):
-            for piece, labels in self._pieces(x, y):
+            for piece, labels in self._pieces(x, y, MEASURED):
                 scores = self.model(piece)
                 loss += F.cross_entropy(scores, labels, reduction="sum")
                 right += (scores.argmax(1) == labels).sum()
         return loss.item() / len(x), right.item() / len(x)
 
-    def _pieces(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(x.split(self.chunk), y.split(self.chunk), strict=True)
+    def _pieces(self, x: Tensor, y: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(x.split(rows), y.split(rows), strict=True)
 
 
 class _evaluating:

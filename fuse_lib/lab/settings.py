@@ -83,7 +83,7 @@ class Settings:
     train_rows: int | None = None
     holdout: int | None = None
     loss_rows: int | None = 10_000
-    chunk: int = 10_000
+    chunk: int = 2048
     channels_last: bool = False
 
     def __post_init__(self) -> None:

@@ -165,8 +165,10 @@ def test_workers_give_the_same_rows_and_a_killed_one_loses_nothing(unbroken, tmp
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
+    variables = dict(os.environ)
     grid([long, *expand(PLAN)], tmp_path, workers=1, progress=False)
     thread.join()
+    assert dict(os.environ) == variables
     assert killed
     assert [row for row in rows_of(tmp_path) if row["run_id"] != long.run_id] == rows_of(unbroken)
     rows = [row for row in rows_of(tmp_path) if row["run_id"] == long.run_id]
