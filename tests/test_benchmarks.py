@@ -11,8 +11,10 @@ import torch
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 pd = pytest.importorskip("pandas")
+pytest.importorskip("seaborn")
 import growth  # noqa: E402
 import memory  # noqa: E402
+import plot  # noqa: E402
 import rivals  # noqa: E402
 import tables  # noqa: E402
 
@@ -157,3 +159,27 @@ def test_the_peak_is_taken_of_the_optimizer_that_is_named():
     assert not memory.optimizer("minibatch, float32", x, 5)._options.full_batch
     assert memory.expected("full batch, bfloat16", 20) == 26
     assert memory.expected("full batch, float32", 20) == 46
+
+
+def test_the_figure_says_which_runs_did_not_arrive():
+    rows = [
+        {"problem": problem, "contestant": who, "start": start, "wanted": 1e-4,
+         "evals 1e-04": None if (who, problem) == ("Adam", "hard") else 10 + start,
+         "seconds 1e-04": None if (who, problem) == ("Adam", "hard") else 0.1}
+        for problem in ("easy", "hard") for who in ("fuse_lib L-BFGS, 10", "torch L-BFGS, 10", "Adam")
+        for start in range(3)
+    ]  # fmt: skip
+    figure = plot.of_rivals(pd.DataFrame(rows))
+    said = {ax.get_title(): [t.get_text() for t in ax.texts if "reached" in t.get_text()] for ax in figure.axes[:2]}
+    assert said == {"easy": [], "hard": ["not\nreached"]}
+    plot.plt.close(figure)
+
+
+@pytest.mark.parametrize("name", plot.FIGURES)
+def test_the_recorded_tables_can_be_drawn(name, tmp_path):
+    table = tables.read(tables.RESULTS / f"{name}.csv")
+    if not len(table):
+        pytest.skip("not recorded")
+    figure = plot.FIGURES[name](tables.newest(table))
+    assert all(ax.get_xlabel() or ax.get_ylabel() for ax in figure.axes)
+    plot.plt.close(figure)
