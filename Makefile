@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test alone course lab notebooks lint format clean help
+.PHONY: run test alone course lab notebooks bench lint format clean help
 
 help:
 	@echo "make run        execute the first notebook; page and figures in build/"
@@ -13,6 +13,7 @@ help:
 	@echo "make course     execute all notebooks; build/course/index.html shows every figure"
 	@echo "make lab        open the course in JupyterLab"
 	@echo "make notebooks  write notebooks/*.ipynb anew from notebooks/source and execute them"
+	@echo "make bench      time and count beside other optimizers, on an idle machine; tables in data/results"
 	@echo "make lint       ruff;  make format lets it correct"
 
 # The stamp is as old as pyproject.toml: a changed dependency installs, anything else does not.
@@ -44,6 +45,12 @@ lab: $(READY)
 
 notebooks: $(READY)
 	@$(BIN)/python notebooks/build.py
+
+# One thread, one script after another, each of a few minutes. They add rows to data/results/bench_*.csv.
+bench: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[course,test,bench]"
+	@for script in iteration first_phase growth memory rivals plot; do \
+		echo "benchmarks/$$script.py"; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 lint: $(READY)
 	@$(BIN)/ruff check .

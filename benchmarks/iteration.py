@@ -13,16 +13,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 
-import pandas as pd
 import torch
-from provenance import provenance
+from tables import RESULTS, append, origin
 
 from fuse_lib import LBFGS
 
-ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "data" / "results" / "bench_iteration.csv"
+OUT = RESULTS / "bench_iteration.csv"
 SIZES = [
     (10_000, 10, 60),
     (10_000, 20, 60),
@@ -61,10 +58,10 @@ def contestants(m: int) -> dict:
     }
 
 
-def measure(d: int, m: int, repeats: int) -> dict[str, float]:
-    """Milliseconds by contestant, and of the floor."""
+def measure(d: int, m: int, repeats: int, makers: dict) -> dict[str, float]:
+    """Milliseconds by contestant, and of the floor. makers: the parameter → an optimizer of it, by name."""
     runs = {}
-    for name, make in contestants(m).items():
+    for name, make in makers.items():
         closure = Closure(d)
         runs[name] = (make(closure.x), closure)
     times: dict[str, list[float]] = {name: [] for name in [*runs, "floor"]}
@@ -74,6 +71,9 @@ def measure(d: int, m: int, repeats: int) -> dict[str, float]:
             closure.seconds, start = 0.0, time.perf_counter()
             opt.step(closure)
             times[name].append(1e3 * (time.perf_counter() - start - closure.seconds))
+            report = getattr(opt, "last_step", None)
+            if report is not None and report.stop_reason:
+                raise RuntimeError(f"d = {d}, m = {m}: {name} stopped ({report.stop_reason}); take fewer repeats")
         if repeat >= m + 3:
             start = time.perf_counter()
             torch.mv(rows, v)
@@ -87,11 +87,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     torch.set_num_threads(parser.parse_args().threads)
     for d, m, repeats in SIZES:
-        ms = measure(d, m, repeats)
+        ms = measure(d, m, repeats, contestants(m))
         row = {"d": d, "m": m, **{f"{name} ms": round(value, 4) for name, value in ms.items()},
                "torch / full batch": round(ms["torch"] / ms["full batch"], 2),
-               "full batch / floor": round(ms["full batch"] / ms["floor"], 2), **provenance()}  # fmt: skip
-        pd.DataFrame([row]).to_csv(OUT, mode="a", header=not OUT.exists(), index=False)
+               "full batch / floor": round(ms["full batch"] / ms["floor"], 2)}  # fmt: skip
+        append(OUT, [row | origin()])
         print(row, flush=True)
 
 

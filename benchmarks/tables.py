@@ -1,0 +1,56 @@
+"""Tables of measurements that grow: rows are added, nobody's are replaced."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from pathlib import Path
+
+import pandas as pd
+from provenance import provenance
+
+RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+@functools.cache
+def origin() -> dict[str, object]:
+    """`provenance` and the processor, as columns of a table: what a time depends on. The same throughout a process."""
+    return {**provenance(), "processor": processor()}
+
+
+ORIGIN = ("threads", "machine", "processor", "torch", "fuse_lib", "commit")
+
+
+def of_origin(table: pd.DataFrame, where: dict[str, object]) -> pd.DataFrame:
+    """The rows of this origin."""
+    columns = [name for name in ORIGIN if name in table]
+    wanted = pd.Series({name: str(where[name]) for name in columns})
+    return table[(table[columns].astype(str) == wanted).all(axis=1)].reset_index(drop=True) if columns else table
+
+
+def newest(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have the last row's origin."""
+    return of_origin(table, table.iloc[-1].to_dict())
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+
+def append(path: Path, rows: list[dict]) -> None:
+    """Add rows to a CSV file. A killed run leaves the old table or the new one; columns may be new or missing."""
+    new = pd.DataFrame(rows)
+    old = read(path)
+    part = path.with_suffix(".part")
+    (pd.concat([old, new], ignore_index=True) if len(old) else new).to_csv(part, index=False)
+    part.replace(path)

@@ -1,0 +1,185 @@
+"""benchmarks/: evaluations are counted as they are made, tables grow without loss. Nothing is timed here."""
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+sys.path.insert(0, str(FOLDER))
+pd = pytest.importorskip("pandas")
+pytest.importorskip("seaborn")
+import growth  # noqa: E402
+import memory  # noqa: E402
+import plot  # noqa: E402
+import rivals  # noqa: E402
+import tables  # noqa: E402
+
+sys.path.remove(str(FOLDER))
+NEEDS = {"torchzero": "torchzero", "pytorch-minimize": "torchmin", "SciPy": "scipy"}
+
+
+class Quadratic:
+    """½ Σ a_i (x_i − 1)² + 1 over two tensors, which counts its calls itself."""
+
+    gap, cap = 1e-4, 3000
+
+    def __init__(self):
+        self.calls = 0
+
+    def loss(self, params):
+        self.calls += 1
+        a = torch.linspace(1.0, 30.0, 6, dtype=params[0].dtype)
+        return 0.5 * (a * (torch.cat([p.flatten() for p in params]) - 1.0).square()).sum() + 1.0
+
+
+START = [torch.zeros(2, 2), torch.zeros(2)]
+
+
+def contestant(name):
+    for beginning, module in NEEDS.items():
+        if name.startswith(beginning) and importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    return rivals.contestants()[name]
+
+
+def settings(one):
+    return one.grid[len(one.grid) // 2] if one.grid else {}
+
+
+@pytest.mark.parametrize("name", rivals.contestants())
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_each_call_of_the_function_is_counted_until_the_target_is_reached(name):
+    one, problem = contestant(name), Quadratic()
+    done = rivals.run(one, settings(one), problem, START, best=1.0)
+    assert done.evals == problem.calls
+    assert done.lowest <= 1.0 + Quadratic.gap
+    evals = [e for e, _ in done.reached]
+    assert len(evals) == len(rivals.GAPS)
+    assert evals == sorted(evals)
+    assert evals[-1] == done.evals
+
+
+@pytest.mark.parametrize("name", rivals.contestants())
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_is_not_reached_is_said_and_the_cap_is_kept(name):
+    one, problem = contestant(name), Quadratic()
+    done = rivals.run(one, settings(one), problem, START, best=0.95, cap=4)
+    assert done.evals == problem.calls == 4
+    assert len(done.reached) < len(rivals.GAPS)
+
+
+def test_the_three_ways_to_ask_give_one_value_and_gradient():
+    problem = Quadratic()
+    one = rivals.Run(problem, START, -math.inf, 10, dtype=torch.float64)
+    x = one.vector() + torch.arange(6)
+    of_array, gradient = one.of_array(x.numpy())
+    leaf = x.clone().requires_grad_()
+    of_vector = one.of_vector(leaf)
+    of_vector.backward()
+    assert one.closure().item() == of_array == of_vector.item()
+    assert torch.equal(torch.from_numpy(gradient), leaf.grad)
+    assert torch.equal(torch.cat([p.grad.flatten() for p in one.params]), leaf.grad)
+    assert one.evals == problem.calls == 3
+
+
+def test_a_start_is_left_as_it_is():
+    rivals.run(rivals.contestants()["fuse_lib L-BFGS, 10"], {}, Quadratic(), START, best=1.0)
+    assert all((p == 0).all() for p in START)
+
+
+@pytest.mark.parametrize("name", rivals.PROBLEMS)
+def test_the_objective_is_cross_entropy_and_a_penalty_of_the_weights(name):
+    problem = rivals.PROBLEMS[name]
+    start = problem.start(3)
+    activation = {torch.tanh: torch.nn.Tanh, torch.relu: torch.nn.ReLU}[problem.activation]
+    images = rivals.data.load(problem.dataset)
+    model = rivals.models.build("mlp", images.in_shape, seed=3, hidden=problem.hidden, activation=activation)
+    penalty = sum(layer.weight.square().sum() for layer in model if hasattr(layer, "weight"))
+    expected = torch.nn.functional.cross_entropy(model(images.x_train), images.y_train) + 0.5e-4 * penalty
+    torch.testing.assert_close(problem.loss(start), expected)
+    torch.testing.assert_close(problem.loss([p.double() for p in start]).float(), expected)
+
+
+def test_tuning_takes_the_candidate_of_the_fewest_evaluations():
+    class Small(Quadratic):
+        def start(self, seed):
+            assert seed == rivals.TUNING
+            return START
+
+    one = rivals.Contestant(rivals.adam, grid=({"lr": 1e-4}, {"lr": 0.3}, {"lr": 1e-3}))
+    assert rivals.tuned(one, Small(), 1.0) == {"lr": 0.3}
+    assert rivals.tuned(rivals.Contestant(rivals.ours, {"m": 5}), Small(), 1.0) == {}
+
+
+def test_the_summary_counts_a_run_that_did_not_arrive_as_endless():
+    rows = [
+        {"problem": "p", "contestant": who, "wanted": 1e-4, "evals 1e-04": evals, "seconds 1e-04": seconds}
+        for who, runs in {"fuse_lib L-BFGS, 10": [(10, 1.0), (20, 2.0), (30, 3.0)],
+                          "rival": [(None, None), (40, 1.0), (50, 4.0)],
+                          "lost": [(None, None), (None, None), (10, 1.0)]}.items()
+        for evals, seconds in runs
+    ]  # fmt: skip
+    found = rivals.summary(pd.DataFrame(rows)).loc["p"]
+    assert found.evals.to_dict() == {"fuse_lib L-BFGS, 10": 20, "rival": 50, "lost": math.inf}
+    assert found.arrived["rival"] == "2 of 3"
+    assert found["evals / best of ours"]["rival"] == 2.5
+    assert found["seconds / best of ours"]["rival"] == 2.0
+
+
+def test_a_table_grows_and_keeps_what_it_had(tmp_path):
+    path = tmp_path / "t.csv"
+    tables.append(path, [{"d": 1, "ms": 0.5, "threads": 1, "commit": "a"}])
+    before = path.read_text().splitlines()
+    tables.append(path, [{"d": 2, "ms": 0.25, "threads": 1, "commit": "b", "processor": "P"}])
+    table = tables.read(path)
+    assert path.read_text().splitlines()[1] == before[1] + ","
+    assert table.d.tolist() == [1, 2]
+    assert table.processor.isna().tolist() == [True, False]
+    assert tables.newest(table).d.tolist() == [2]
+    assert not path.with_suffix(".part").exists()
+    assert not len(tables.read(tmp_path / "none.csv"))
+
+
+def test_what_the_sizes_of_growth_need_covers_the_history():
+    history = growth.LBFGS([torch.nn.Parameter(torch.zeros(1000))], history_size=20)._second_phase().history
+    history.allocate()
+    assert growth.needed(1000, 20) > history._buffer.nbytes + 4 * 1000 * 2 * 20
+
+
+def test_the_peak_is_taken_of_the_optimizer_that_is_named():
+    x = torch.nn.Parameter(torch.zeros(3))
+    assert isinstance(memory.optimizer("torch, float32", x, 5), torch.optim.LBFGS)
+    opt = memory.optimizer("full batch, bfloat16", x, 5)
+    assert opt._options.full_batch
+    assert opt._options.history_dtype == torch.bfloat16
+    assert not memory.optimizer("minibatch, float32", x, 5)._options.full_batch
+    assert memory.expected("full batch, bfloat16", 20) == 26
+    assert memory.expected("full batch, float32", 20) == 46
+
+
+def test_the_figure_says_which_runs_did_not_arrive():
+    rows = [
+        {"problem": problem, "contestant": who, "start": start, "wanted": 1e-4,
+         "evals 1e-04": None if (who, problem) == ("Adam", "hard") else 10 + start,
+         "seconds 1e-04": None if (who, problem) == ("Adam", "hard") else 0.1}
+        for problem in ("easy", "hard") for who in ("fuse_lib L-BFGS, 10", "torch L-BFGS, 10", "Adam")
+        for start in range(3)
+    ]  # fmt: skip
+    figure = plot.of_rivals(pd.DataFrame(rows))
+    said = {ax.get_title(): [t.get_text() for t in ax.texts if "reached" in t.get_text()] for ax in figure.axes[:2]}
+    assert said == {"easy": [], "hard": ["not\nreached"]}
+    plot.plt.close(figure)
+
+
+@pytest.mark.parametrize("name", plot.FIGURES)
+def test_the_recorded_tables_can_be_drawn(name, tmp_path):
+    table = tables.read(tables.RESULTS / f"{name}.csv")
+    if not len(table):
+        pytest.skip("not recorded")
+    figure = plot.FIGURES[name](tables.newest(table))
+    assert all(ax.get_xlabel() or ax.get_ylabel() for ax in figure.axes)
+    plot.plt.close(figure)
