@@ -59,6 +59,8 @@ class Fuse(Saved):
         history_dtype: of the stored pairs; torch.bfloat16 halves their memory.
         process_group: of DistributedDataParallel, whose losses are averaged (see `processes.py`). FSDP2 needs none.
         damped: mend curvature pairs of too little curvature (Powell) instead of leaving them out.
+        scaling: γ of the initial matrix H₀ = γI: "newest", sᵀy/yᵀy of the newest pair, as everywhere; or "adaptive",
+            learned from the line searches (see `gram.py`), which pays with a long memory, from m = 30 or so.
 
     Raises:
         ValueError, TypeError: an argument that is not allowed; the message names it, its value and what is.
@@ -95,11 +97,12 @@ class Fuse(Saved):
         history_dtype: torch.dtype | None = None,
         process_group: object = None,
         damped: bool = False,
+        scaling: str = "newest",
     ) -> None:
         options = Options(
             handover=handover, history_size=history_size, line_search=line_search, inner_steps=inner_steps,
             max_evals=max_evals, full_batch=full_batch, skip_nonfinite=skip_nonfinite, check_every=check_every,
-            history_dtype=history_dtype, process_group=process_group, damped=damped,
+            history_dtype=history_dtype, process_group=process_group, damped=damped, scaling=scaling,
         )  # fmt: skip
         check_lr(lr)
         first = FirstOrder(first_order, params, lr, {} if first_order_args is None else first_order_args)
@@ -354,8 +357,9 @@ class Fuse(Saved):
         o = self._options
         vectors = Vectors(self.param_groups, self._decoupled(), o.process_group)
         history = History(
-            o.history_size, vectors.numel, vectors.dtype, vectors.device, o.history_dtype, o.damped, vectors.weights
-        )
+            o.history_size, vectors.numel, vectors.dtype, vectors.device, o.history_dtype, o.damped, vectors.weights,
+            adaptive=o.scaling == "adaptive",
+        )  # fmt: skip
         return SecondOrder(vectors, history, o.full_batch)
 
     def _decoupled(self) -> bool:
@@ -394,7 +398,7 @@ class FusePV(Fuse):
 
     The arguments are those of `Fuse`: params, lr, and by keyword switchover, first_order, first_order_args,
     handover, history_size, line_search, inner_steps, max_evals, full_batch, skip_nonfinite, check_every,
-    history_dtype, process_group, damped.
+    history_dtype, process_group, damped, scaling.
 
     >>> FusePV([torch.nn.Parameter(torch.zeros(2))], switchover="step:500").phase
     'first_order'

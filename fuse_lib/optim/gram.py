@@ -13,10 +13,22 @@ pair goes. A row that is not in use has zeros in R⁻¹ and so takes no part, wh
 
 When the oldest pair goes, its row and column go; for an upper triangular matrix, what is left is the inverse of what
 is left of R. So a direction needs three products of small matrices with vectors, and no triangular solve.
+
+**The scale of H₀ = γI.** Where line searches are exact and steps conjugate, γ only decides how long the step is along
+the part of the gradient that the pairs do not explain. The textbooks' γ = sᵀy/yᵀy of the newest pair is the shortest
+that this pair speaks for, the longest being sᵀs/sᵀy (Barzilai & Borwein, *IMA J. Numer. Anal.* 8, 1988): the stiffest
+directions in s decide it, which a long memory knows anyway. The line search tells what would have been right. By its
+slopes φ'(0) and φ'(t) the minimum along the last step was near
+
+    t* = t φ'(0) / (φ'(0) − φ'(t))
+
+so that γ should have been t* times as large. `adapted` takes half of that, on a logarithmic scale, over to the next
+step, and stays between the two bounds of the newest pair.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,7 +53,7 @@ class Gram:
         sy: (rows, rows) float64, sy[j, i] = s_iᵀy_j, where pair i is not newer than pair j; the rest is not kept up.
         yy: (rows, rows) float64, y_iᵀy_j.
         inverse: R⁻ᵀ, (rows, rows) float64, zero in the rows and columns that are not in use.
-        gamma: the scale γ = sᵀy/yᵀy of H₀ = γI, of the newest pair.
+        gamma: the scale γ of H₀ = γI.
 
     sy and inverse are transposed, so that what comes with a pair is its row of each, which lies in one piece.
     """
@@ -60,11 +72,11 @@ class Gram:
         self._of_row = self._all.unbind(1)
         self._yy_columns, self._inverse_columns = self.yy.unbind(1), self.inverse.unbind(1)
 
-    def add(self, row: int, of_y: list[float], sy: float, yy: float) -> None:
+    def add(self, row: int, of_y: list[float], sy: float, yy: float, gamma: float | None = None) -> None:
         """A new pair lies in `row`.
 
         of_y: s_iᵀy and y_iᵀy of the stored pairs i with the new pair's y, alternating, by row.
-        sy, yy: sᵀy > 0 and yᵀy of the new pair.
+        sy, yy: sᵀy > 0 and yᵀy of the new pair. gamma: the scale from now on; None: sᵀy/yᵀy.
         """
         r, y = of_y[0::2], of_y[1::2]
         r[row], y[row] = sy, yy
@@ -74,7 +86,7 @@ class Gram:
         new = torch.tensor((r, y, column), **HOST)
         self._of_row[row].copy_(new)
         self._yy_columns[row].copy_(self.yy[row])
-        self.gamma = sy / yy
+        self.gamma = sy / yy if gamma is None else gamma
 
     def drop(self, row: int) -> None:
         """The oldest pair, in `row`, goes. (Its column of R⁻¹ is zero already: no older pair is left.)"""
@@ -95,6 +107,10 @@ class Gram:
         of_y[:, slots] = torch.stack([sy.triu(), yy], 2).transpose(0, 1)
         for age, (row, products) in enumerate(zip(slots, of_y.view(len(slots), 2 * rows).tolist(), strict=True)):
             self.add(row, products, float(sy[age, age]), float(yy[age, age]))
+
+    def adapted(self, minimum: float, ss: float, sy: float, yy: float) -> float:
+        """The scale γ after a step whose minimum lay at t* = `minimum`, with the products of its pair, sᵀy > 0."""
+        return min(max(self.gamma * math.sqrt(min(max(minimum, 0.1), 10.0)), sy / yy), ss / sy)
 
     def direction(self, of_g: Sequence[float], gg: float) -> Weights:
         """The weights of −Hg, as `direction.compact` has them.

@@ -40,11 +40,12 @@ class Verdict(NamedTuple):
 class Staged:
     """A pair that waits for its judgement.
 
-    dots: sᵀs, sᵀy and yᵀy, 0-d each on the device, where they are known. reason: what became of it, None until then.
+    dots: sᵀs, sᵀy and yᵀy, 0-d each on the device, where they are known. minimum: t* of the line search that made it
+    (see gram.py); 0 where none did. reason: what became of it, None until then.
     """
 
-    def __init__(self, dots: Sequence[Tensor] | None = None) -> None:
-        self.dots = dots
+    def __init__(self, dots: Sequence[Tensor] | None = None, minimum: float = 0.0) -> None:
+        self.dots, self.minimum = dots, minimum
         self.reason: str | None = None
 
 
@@ -58,6 +59,7 @@ class History:
         device: of everything of length d.
         history_dtype: of the buffer; products are accumulated in `dtype`.
         damped: mend a pair of too little curvature (Powell) instead of leaving it out.
+        adaptive: learn the scale of H₀ from line searches (see gram.py).
         weights: what each coordinate counts in an inner product, (d,), or None for 1. (Less than 1 where
             several processes hold the same coordinate; see processes.py.)
 
@@ -68,10 +70,12 @@ class History:
         staged: the pair in that row, while it waits for its judgement; else None.
     """
 
-    def __init__(self, size, numel, dtype, device, history_dtype=None, damped=False, weights=None) -> None:
+    def __init__(
+        self, size, numel, dtype, device, history_dtype=None, damped=False, weights=None, adaptive=False
+    ) -> None:
         self.size, self.numel, self.dtype, self.device = size, numel, dtype, device
         self.history_dtype = history_dtype or dtype
-        self.damped = damped
+        self.damped, self.adaptive = damped, adaptive
         self.weights = weights
         self.gram = Gram(size + 1)
         self._buffer: Tensor | None = None  # (m + 1, 2, d), s beside y; allocated with the first pair
@@ -127,9 +131,9 @@ class History:
             in_blocks(_write_difference, row, end, start)
         return self.written()
 
-    def written(self, dots: Sequence[Tensor] | None = None) -> Staged:
-        """The row to spare holds a pair now. dots: what `dots` would give, where it is known."""
-        self.staged = Staged(dots)
+    def written(self, dots: Sequence[Tensor] | None = None, minimum: float = 0.0) -> Staged:
+        """The row to spare holds a pair now. dots: what `dots` would give, where it is known. minimum: see `Staged`."""
+        self.staged = Staged(dots, minimum)
         self._rows = max(self._end, self.spare + 1)
         return self.staged
 
@@ -188,7 +192,7 @@ class History:
                 that is then to spare are made zero.
         """
         ss, sy, yy = dots
-        verdict = self.judge(ss, sy, yy)
+        verdict, minimum = self.judge(ss, sy, yy), self.staged.minimum
         self._settle(verdict.reason)
         row = self.spare
         if verdict.keep:
@@ -200,8 +204,10 @@ class History:
                 yy = tau * tau * yy + 2 * tau * rest * sy + rest * rest * ss
                 sy = tau * sy + rest * ss
                 of_g[2 * row + 1] = tau * of_g[2 * row + 1] + rest * of_g[2 * row]
+            learned = self.adaptive and bool(self.slots) and minimum > 0.0
+            gamma = self.gram.adapted(minimum, ss, sy, yy) if learned else None
             self._take_row()
-            self.gram.add(row, of_y, sy, yy)
+            self.gram.add(row, of_y, sy, yy, gamma)
         elif verdict.reason == "not finite":  # 0 · NaN is NaN: the row has a part in products, with the weight 0
             self._buffer[row].zero_()
         of_g[2 * self.spare] = of_g[2 * self.spare + 1] = 0.0
@@ -268,12 +274,14 @@ class History:
 
     # ---- checkpoints
     def state(self) -> dict[str, Tensor]:
-        """The small tensors: slots (m,) int64, −1 where unused; sy and yy (m, m) float64, by age."""
+        """The small tensors: slots (m,) int64, −1 where unused; sy, yy (m, m) float64, by age; scale_and_minimum (2,)
+        float64, γ and the staged pair's t*."""
         slots = self.slots + [-1] * (self.size - len(self.slots))
         n = len(self.slots)
         sy, yy = torch.zeros(2, self.size, self.size, **HOST).unbind()
         sy[:n, :n], yy[:n, :n] = self.sy, self.yy
-        return {"slots": torch.tensor(slots, device="cpu"), "sy": sy, "yy": yy}
+        scale = torch.tensor([self.gram.gamma, self.staged.minimum if self.staged else 0.0], **HOST)
+        return {"slots": torch.tensor(slots, device="cpu"), "sy": sy, "yy": yy, "scale_and_minimum": scale}
 
     def load(self, state: dict[str, Tensor], S: Tensor | None, Y: Tensor | None, staged: bool = False) -> None:
         """Take over small tensors and rows, (m + 1, d) each, by copying them.
@@ -307,9 +315,11 @@ class History:
             self.gram.rebuild(slots, sy, yy)
         else:
             self.gram.clear()
-        self._buffer, self._free, self.staged = None, None, None
+        self._buffer, self._free, self.staged, minimum = None, None, None, 0.0
+        if "scale_and_minimum" in state:  # older states have none; they are of pairs whose scale is the newest one's
+            self.gram.gamma, minimum = state["scale_and_minimum"].tolist()
         if staged and S is not None:
-            self.written()
+            self.written(minimum=minimum)
         if S is not None:
             self.allocate()
             self.S.copy_(S)

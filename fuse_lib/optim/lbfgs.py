@@ -37,6 +37,7 @@ class LBFGS(Fuse):
         maximize: bool = False,
         process_group: object = None,
         damped: bool = False,
+        scaling: str = "newest",
     ) -> None:
         check_lr(lr)
         number = isinstance(weight_decay, int | float) and not isinstance(weight_decay, bool)
@@ -47,7 +48,7 @@ class LBFGS(Fuse):
         options = Options(
             handover="none", history_size=history_size, line_search=line_search, inner_steps=inner_steps,
             max_evals=max_evals, full_batch=full_batch, history_dtype=history_dtype,
-            process_group=process_group, damped=damped,
+            process_group=process_group, damped=damped, scaling=scaling,
         )  # fmt: skip
         defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
         self._setup(params, defaults, None, Always(), options)

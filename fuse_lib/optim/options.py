@@ -29,10 +29,12 @@ class Options:
     history_dtype: torch.dtype | None = None
     process_group: object = None
     damped: bool = False
+    scaling: str = "newest"
 
     def __post_init__(self) -> None:
         _one_of("handover", self.handover, handovers.MODES)
         _one_of("line_search", self.line_search, ("strong_wolfe",))
+        _one_of("scaling", self.scaling, ("newest", "adaptive"))
         _integer("history_size", self.history_size, 1)
         _integer("inner_steps", self.inner_steps, 1)
         _integer("max_evals", self.max_evals, 2)

@@ -48,7 +48,8 @@ class Point:
 class Search:
     """Where one line search along p ended. t = 0 and end = start where it found no step.
 
-    y: the gradient's change, (d,), where a step was found.
+    y: the gradient's change, (d,), where a step was found. minimum: where the slopes at 0 and t see the minimum, 0
+        where they see none.
     """
 
     start: Point
@@ -56,3 +57,4 @@ class Search:
     t: float
     stop_reason: str | None
     y: Tensor | None = None
+    minimum: float = 0.0

@@ -227,7 +227,9 @@ class SecondOrder:
         # One step that gains nothing may be a bad step; if nothing was to be expected of it either, this is the end.
         gained_nothing = start.f - best.f <= noise and best.grad_norm >= 0.5 * start.grad_norm
         converged = gained_nothing and -slope * first <= 4.0 * noise
-        return Search(start, best, result.best.t, "converged" if converged else None, y)
+        fall = slope - best_sample.slope  # of the slope, ≥ 0 where there is no curvature along p
+        minimum = best_sample.t * slope / fall if fall < 0 else 0.0
+        return Search(start, best, result.best.t, "converged" if converged else None, y, minimum)
 
     def _trial(
         self, start: Point, p: Tensor, y: Tensor, t: float, value: object, loss: Tensor | float
@@ -295,15 +297,15 @@ class SecondOrder:
             s = (difference, torch.zeros_like(difference))
         return self.history.stage(s, (end.gradient.vector, start.gradient.vector))
 
-    def remember(self, start: Point, end: Point) -> None:
+    def remember(self, start: Point, end: Point) -> Staged:
         """Take (s, y) between two points as the pair to come."""
-        self._chain(start, end, self.stage(start, end))
+        return self._chain(start, end, self.stage(start, end))
 
     def remember_search(self, found: Search) -> None:
         """The same of a line search, whose y is written already. Its start's vectors are given back."""
         start, end, vectors, history = found.start, found.end, self.vectors, self.history
         if history.free is None or vectors.scale is not None:
-            self.remember(start, end)
+            self.remember(start, end).minimum = found.minimum
             if history.free is None:
                 vectors.give(found.y)
         else:
@@ -311,7 +313,7 @@ class SecondOrder:
             ss, sy, end.gx = in_blocks(
                 self._step_sums, end.x, start.x, s, y, end.gradient.vector, whole=vectors.weights is not None
             )
-            self._chain(start, end, history.written((ss, sy, end.yy)))
+            self._chain(start, end, history.written((ss, sy, end.yy), found.minimum))
         if self.known is start:
             self.known = None
         vectors.give(start.x, start.gradient.vector)
@@ -322,7 +324,7 @@ class SecondOrder:
         dot = self.vectors.dot
         return dot(s, s), dot(s, y), self._gx_of(g, x)[0]
 
-    def _chain(self, start: Point, end: Point, staged: Staged) -> None:
+    def _chain(self, start: Point, end: Point, staged: Staged) -> Staged:
         """If the products with the gradient at the start are known, those with y will be a difference.
 
         That is not as accurate where y is short against the gradient.
@@ -330,6 +332,7 @@ class SecondOrder:
         close = (0.03 if self.vectors.dtype == torch.float32 else 3e-6) ** 2
         if start.look == self.looks > 0 and end.yy_read >= close * end.gg:
             end.pair = staged
+        return staged
 
     def rescale(self, scale: Tensor | None) -> None:
         """Go over to the variables z = x / scale, (d,), with what was collected in plain ones."""

@@ -62,6 +62,7 @@ SETTINGS = st.fixed_dictionaries({
     "check_every": st.sampled_from([1, 1, 4]),
     "history_dtype": st.sampled_from([None, None, torch.bfloat16, torch.float64]),
     "damped": st.booleans(),
+    "scaling": st.sampled_from(["newest", "adaptive"]),
 })  # fmt: skip
 PARAMETERS = st.lists(
     st.tuples(st.sampled_from(sorted(SHAPES, reverse=True)), st.sampled_from(DTYPES)), min_size=1, max_size=3

@@ -31,6 +31,7 @@ CASES |= {
     "check-every": {"switchover": "gradnorm:1e3:3", "check_every": 4, "history_size": 3},
     "any-of": {"switchover": "any", "history_size": 3},
     "damped": {"switchover": f"step:{SWITCH}", "damped": True},
+    "adaptive": {"switchover": f"step:{SWITCH}", "scaling": "adaptive", "full_batch": True},
     "rmsprop": {"switchover": f"step:{SWITCH}", "first_order": optim.RMSprop, "handover": "metric"},
     "sgd": {"switchover": f"step:{SWITCH}", "first_order": optim.SGD, "first_order_args": {"momentum": 0.9}},
 }
