@@ -21,6 +21,7 @@ there, and all contestants of that start are run again against it.
 Who takes part, all L-BFGS with m = 10, 50 and 100, none ended by a tolerance of its own:
     fuse_lib L-BFGS      LBFGS(full_batch=True)
     fuse_lib FUSE-PV     FusePV(full_batch=True), Adam for 20 steps of lr 0.01 first
+    … adaptive           the same two with scaling="adaptive"
     torch L-BFGS         strong Wolfe, the whole run in one step, so that no evaluation is repeated
     torch L-BFGS as it comes   torch.optim.LBFGS(params): no line search, m = 100, 20 iterations a step
     Adam, torch L-BFGS   Adam for 20 steps of lr 0.01 first
@@ -163,12 +164,12 @@ class Run:
 
 
 # ---- the contestants: a function of a Run and of what is varied. They go on until the run is over.
-def ours(run: Run, m: int) -> None:
-    steps(run, LBFGS(run.params, history_size=m, full_batch=True))
+def ours(run: Run, m: int, **options) -> None:
+    steps(run, LBFGS(run.params, history_size=m, full_batch=True, **options))
 
 
-def fuse_pv(run: Run, m: int, lr: float = SWITCH[0], switch: int = SWITCH[1]) -> None:
-    steps(run, FusePV(run.params, lr, switchover=f"step:{switch}", history_size=m, full_batch=True))
+def fuse_pv(run: Run, m: int, lr: float = SWITCH[0], switch: int = SWITCH[1], **options) -> None:
+    steps(run, FusePV(run.params, lr, switchover=f"step:{switch}", history_size=m, full_batch=True, **options))
 
 
 def torch_lbfgs(run: Run, m: int) -> None:
@@ -248,6 +249,8 @@ def contestants(cap: int = 3000) -> dict[str, Contestant]:
         found |= {
             f"fuse_lib L-BFGS, {m}": Contestant(ours, {"m": m}),
             f"fuse_lib FUSE-PV, {m}": Contestant(fuse_pv, {"m": m}),
+            f"fuse_lib L-BFGS, adaptive, {m}": Contestant(ours, {"m": m, "scaling": "adaptive"}),
+            f"fuse_lib FUSE-PV, adaptive, {m}": Contestant(fuse_pv, {"m": m, "scaling": "adaptive"}),
             f"torch L-BFGS, {m}": Contestant(torch_lbfgs, {"m": m}),
             f"Adam, torch L-BFGS, {m}": Contestant(adam_torch_lbfgs, {"m": m}),
             f"torchzero, {m}": Contestant(torchzero, {"m": m}),
