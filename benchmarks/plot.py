@@ -30,7 +30,7 @@ def of_rivals(table: pd.DataFrame) -> Figure:
     last = long.groupby(["problem", "what"]).value.transform("max")
     long["missed"] = long.value.isna()
     long["value"] = long.value.fillna(3 * last)
-    names = ["fuse_lib L-BFGS", "fuse_lib FUSE-PV", "fuse_lib FUSE-PV tuned"]
+    names = [name for name in dict.fromkeys(table.who) if name.startswith("fuse_lib")]
     names += [name for name in dict.fromkeys(table.who) if name not in names]
     grid = sns.catplot(
         long, x="value", y="who", hue="m", row="what", col="problem", order=names, kind="strip", jitter=False,
@@ -96,7 +96,10 @@ def of_iteration(table: pd.DataFrame) -> Figure:
     long = table.melt(["size"], [f"{name} ms" for name in ("torch", "full batch", "minibatch")], "who", "ms")
     long["floors"] = long.ms / long["size"].map(table.set_index("size")["floor ms"])
     fig, ax = plt.subplots()
-    sns.barplot(long.assign(who=long.who.str.removesuffix(" ms")), x="size", y="floors", hue="who", ax=ax)
+    sns.pointplot(
+        long.assign(who=long.who.str.removesuffix(" ms")), x="size", y="floors", hue="who", markers=["o", "D", "s"],
+        linestyle="none", dodge=0.4, ax=ax,
+    )  # fmt: skip
     ax.axhline(1.0, color="0.35", linewidth=1.2)
     ax.set(xlabel="parameters d", ylabel="time of an iteration / bandwidth floor", yscale="log", ylim=(0.8, None))
     ax.legend(title="", loc="upper left", bbox_to_anchor=(1.01, 1.0))
