@@ -31,7 +31,9 @@ where plan.toml may be
 The rules of the experiments:
 
 - The cost is counted in samples of gradient evaluations: a closure call on b rows costs b, whatever the optimizer
-  wants it for. The budget is the same for all, in passes over the train set, and nobody exceeds it.
+  wants it for. The budget is the same for all, in passes over the train set, and nobody exceeds it. (Only
+  `budget_in="epochs"`, which is there to repeat others' experiments, counts minibatches; samples are recorded all the
+  same.)
 - The same settings and seed give the same rows but for `seconds`, in this process or on any worker, so long as the
   number of threads and the kind of processor are the same.
 - What is measured at an evaluation point costs nothing, neither samples nor seconds.

@@ -7,6 +7,8 @@
     adam_sgd       Adam for half of the budget, then SGD with `second_lr`
     lbfgs          fuse_lib.LBFGS
     torch_lbfgs    torch.optim.LBFGS as the reference code sets it: history 10, max_iter 20, max_eval 4, strong Wolfe
+    adam_lbfgs     Adam, from `switchover` on torch_lbfgs on the same minibatches, with nothing handed over. Its further
+                   settings make it the rule that the reference code runs
     fuse_pv        fuse_lib.FusePV
     fuse           fuse_lib.Fuse, for θ schedules
 
@@ -15,6 +17,7 @@ Learning rates without a value are those of the reference code. They are no tune
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,10 +47,12 @@ class Driver:
         self.opt, self.scheduler, self.phase = opt, scheduler, phase
         self.theta = 1.0 if phase == "first_order" else 0.0
 
-    def step(self, closure: Closure) -> None:
-        self.opt.step(closure)
+    def step(self, closure: Closure) -> Tensor:
+        """One step. Returns the closure's value at its start."""
+        loss = self.opt.step(closure)
         if self.scheduler is not None:
             self.scheduler.step()
+        return loss
 
 
 class OneAfterTheOther(Driver):
@@ -57,11 +62,11 @@ class OneAfterTheOther(Driver):
         super().__init__(first)
         self.second, self.left = second, steps
 
-    def step(self, closure: Closure) -> None:
+    def step(self, closure: Closure) -> Tensor:
         if self.left == 0:
             self.opt = self.second
         self.left -= 1
-        super().step(closure)
+        return super().step(closure)
 
 
 class TorchLBFGS(Driver):
@@ -70,15 +75,49 @@ class TorchLBFGS(Driver):
     def __init__(self, opt: torch.optim.LBFGS) -> None:
         super().__init__(opt, phase="second_order")
 
-    def step(self, closure: Closure) -> None:
+    def step(self, closure: Closure) -> Tensor:
         params = [p for group in self.opt.param_groups for p in group["params"]]
         start = [p.detach().clone() for p in params]
         try:
-            super().step(closure)
+            return super().step(closure)
         except BaseException:
             with torch.no_grad():
                 torch._foreach_copy_(params, start)
             raise
+
+
+class AdamThenLBFGS(Driver):
+    """`steps` steps of Adam; then L-BFGS, or with `loss_below` L-BFGS whenever the last minibatch's loss is below it.
+
+    latched: once L-BFGS, always L-BFGS. Otherwise each step decides anew, and Adam goes on where it was.
+    reevaluate: after a step of L-BFGS the closure is called once more, and that value is the minibatch's loss. Else the
+        loss is the one at the step's start, as in Adam's steps.
+    """
+
+    def __init__(
+        self, adam: Optimizer, lbfgs: TorchLBFGS, steps: int, loss_below: float | None, latched: bool, reevaluate: bool
+    ) -> None:
+        super().__init__(adam)
+        self.lbfgs, self.left, self.loss_below = lbfgs, steps, loss_below
+        self.latched, self.reevaluate = latched, reevaluate
+        self._decide(math.inf)
+
+    def step(self, closure: Closure) -> Tensor:
+        if self.phase == "first_order":
+            loss = super().step(closure)
+        else:
+            loss = self.lbfgs.step(closure)
+            if self.reevaluate:
+                loss = closure()
+        self.left -= 1
+        self._decide(loss)
+        return loss
+
+    def _decide(self, loss: Tensor | float) -> None:
+        if self.left > 0 or (self.latched and self.phase == "second_order"):
+            return
+        second = self.loss_below is None or bool(loss < self.loss_below)  # NaN is not below
+        self.phase, self.theta = ("second_order", 0.0) if second else ("first_order", 1.0)
 
 
 class Ours(Driver):
@@ -106,8 +145,8 @@ class Ours(Driver):
         final = report.stop_reason in ("converged", "no_progress", "non_finite") or report.evals == 0
         return report.stop_reason if final else None
 
-    def step(self, closure: Closure) -> None:
-        self.opt.step(closure)
+    def step(self, closure: Closure) -> Tensor:
+        return self.opt.step(closure)
 
 
 @dataclass(frozen=True)
@@ -154,6 +193,14 @@ def _torch_lbfgs(params: list, s: Settings, rows: int) -> Driver:
     return TorchLBFGS(torch.optim.LBFGS(params, lr=s.lr, history_size=s.history_size, **given))
 
 
+def _adam_lbfgs(params: list, s: Settings, rows: int) -> Driver:
+    kind, _, steps = s.rule(rows).partition(":")
+    assert kind == "step", s.switchover  # Settings allows no other
+    adam = torch.optim.Adam(params, lr=s.lr)
+    lbfgs = _torch_lbfgs(params, dataclasses.replace(s, lr=s.second_lr), rows)
+    return AdamThenLBFGS(adam, lbfgs, int(steps), s.loss_below, s.latched, s.reevaluate)
+
+
 def _fuse(kind: type[Fuse]) -> Callable[[list, Settings, int], Driver]:
     def make(params: list, s: Settings, rows: int) -> Driver:
         # The promise is about the second phase. But pairs are collected in the first one, and under the promise
@@ -172,6 +219,8 @@ def _second_phase(s: Settings) -> dict[str, object]:
 
 _SECOND = {"history_size": 10, "inner_steps": 1, "max_evals": 25}
 _FUSE = {"lr": 1e-3, "switchover": "budget:0.5", "handover": "pairs", **_SECOND, "second_batch": None}
+_ADAM_LBFGS = {"lr": 1e-3, "second_lr": 1.0, "switchover": "budget:0.5", "history_size": 10, "loss_below": None,
+               "latched": True, "reevaluate": False}  # fmt: skip
 
 CONTESTANTS: dict[str, Contestant] = {
     "adam": Contestant(_adam, {"lr": 1e-3}),
@@ -181,10 +230,14 @@ CONTESTANTS: dict[str, Contestant] = {
     "adam_sgd": Contestant(_adam_sgd, {"lr": 1e-3, "second_lr": 1e-2}),
     "lbfgs": Contestant(_lbfgs, {"lr": 1.0, **_SECOND}),
     "torch_lbfgs": Contestant(_torch_lbfgs, {"lr": 1.0, "history_size": 10}),
+    "adam_lbfgs": Contestant(_adam_lbfgs, _ADAM_LBFGS),
     "fuse_pv": Contestant(_fuse(FusePV), _FUSE),
     "fuse": Contestant(_fuse(Fuse), _FUSE),
 }
-SOME_TAKE = ("lr", "second_lr", "switchover", "handover", "history_size", "inner_steps", "max_evals", "second_batch")
+SOME_TAKE = (
+    "lr", "second_lr", "switchover", "handover", "history_size", "inner_steps", "max_evals", "second_batch",
+    "loss_below", "latched", "reevaluate",
+)  # fmt: skip
 
 
 def in_steps(switchover: str, rows: int, batch: int, steps: int) -> str:

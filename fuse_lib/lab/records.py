@@ -81,7 +81,8 @@ class Folder:
 def text(rows: list[Row]) -> str:
     """Rows as CSV. A float is written so that reading it gives the same bits; "nan" and "inf" as Python has them."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    # Runs kept by an earlier version may lack a column.
+    writer = csv.DictWriter(out, COLUMNS, restval="nan", lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: repr(v) if isinstance(v, float) else v for name, v in row.items()} for row in rows)
     return out.getvalue()

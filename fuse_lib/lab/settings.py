@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from fuse_lib.lab.optimizers import CONTESTANTS, SOME_TAKE, in_steps
 from fuse_lib.models import MODELS
 from fuse_lib.optim.handover import MODES
-from fuse_lib.optim.switchover import parse
+from fuse_lib.optim.switchover import AtStep, parse
 
 FULL = "full"  # of batch and second_batch: all train rows
+BUDGETS = ("evaluations", "epochs")
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,21 @@ class Settings:
     dataset: a name of `fuse_lib.data`. model: one of `fuse_lib.models`. optimizer: one of `lab.CONTESTANTS`.
     seed: decides the initial parameters and the order of the rows.
     passes: the budget of gradient evaluations, in passes over the train set; no run exceeds it.
+    budget_in: what the budget counts: "evaluations", or "epochs": there a minibatch counts once, however often it is
+        evaluated, and an epoch has as many whole minibatches as fit. Runs of one budget then differ in cost.
     batch: rows of a gradient evaluation, or "full". What is left of a pass, fewer rows than that, is dropped.
-    points: how many evaluation points there are after the start, equally spaced in samples.
+    points: how many evaluation points there are after the start, equally spaced in what the budget counts.
 
     lr: the learning rate; of lbfgs and torch_lbfgs the first trial step.
-    second_lr: of adam_sgd's second half.
+    second_lr: of adam_sgd's second half; of adam_lbfgs the first trial step.
     switchover: of fuse_pv and fuse: a string of `fuse_lib.switchover`, or `passes:P` or `budget:F`, a switch after P
-        passes or the share F of the budget.
+        passes or the share F of the budget. Of adam_lbfgs: one of these two, or `step:K`.
+    loss_below, latched, reevaluate: of adam_lbfgs: see `AdamThenLBFGS` in optimizers.py.
     handover, history_size, inner_steps, max_evals: as in `fuse_lib.Fuse`.
     second_batch: rows of a gradient evaluation in the second phase, or "full"; None: `batch`. With "full", an iteration
         mostly costs one evaluation where handover is "none" or "metric", or batch is "full", too. Otherwise
         each step evaluates its start anew; inner_steps=10 makes ten iterations of one start.
-    options: what else the optimizer's class takes. model_options: what else the model takes.
+    options: what else the optimizer's class takes (of adam_lbfgs: L-BFGS's). model_options: what else the model takes.
 
     l2: λ of a penalty λ/2 ‖w‖² over all parameters, part of the training objective.
     model_seed: of the initial parameters, where they are not to follow `seed`.
@@ -44,6 +48,8 @@ class Settings:
     loss_rows: train_loss and grad_norm are those of so many of the first train rows. None: of all.
     chunk: rows that go through the model at once. A larger batch is summed up in pieces (of which batch norm sees
         each for itself); results differ in the last digits only.
+    eval_after: the model is in evaluation mode after so many epochs' minibatches, in training, too; so batch norm's
+        means and variances stay as they are. None: in training mode throughout.
     channels_last: lay the images out with the channels last; a convolution's output follows its input. The parameters
         stay as they are, for torch's L-BFGS takes no others.
 
@@ -76,6 +82,9 @@ class Settings:
     inner_steps: int | None = None
     max_evals: int | None = None
     second_batch: int | str | None = None
+    loss_below: float | None = None
+    latched: bool | None = None
+    reevaluate: bool | None = None
     options: Mapping[str, object] = field(default_factory=dict, hash=False)
     model_options: Mapping[str, object] = field(default_factory=dict, hash=False)
     l2: float = 0.0
@@ -85,6 +94,8 @@ class Settings:
     loss_rows: int | None = 10_000
     chunk: int = 2048
     channels_last: bool = False
+    budget_in: str = "evaluations"
+    eval_after: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("model", self.model, MODELS)
@@ -108,15 +119,21 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value != FULL:
                 _integer(name, value, 1, f" or {FULL!r}")
-        for name in ("passes", "lr", "second_lr", "l2"):
+        for name in ("passes", "lr", "second_lr", "l2", "loss_below", "eval_after"):
             value = getattr(self, name)
             if value is not None:
-                _number(name, value, zero=name == "l2")
+                _number(name, value, zero=name in ("l2", "eval_after"))
                 object.__setattr__(self, name, float(value))  # 1 and 1.0 are one run
         for name in ("options", "model_options"):
             _mapping(name, getattr(self, name))
             object.__setattr__(self, name, dict(getattr(self, name)))
-        _check(isinstance(self.channels_last, bool), "channels_last", self.channels_last, "True or False")
+        for name in ("channels_last", "latched", "reevaluate"):
+            value = getattr(self, name)
+            _check(isinstance(value, bool) or (value is None and name not in takes and name != "channels_last"),
+                   name, value, "True or False")  # fmt: skip
+        _one_of("budget_in", self.budget_in, BUDGETS)
+        if self.latched is False and self.loss_below is None:
+            raise ValueError("latched: got False; allowed without loss_below is True")
         if self.handover is not None:
             _one_of("handover", self.handover, MODES)
         if self.switchover is not None:
@@ -125,6 +142,9 @@ class Settings:
             if self.optimizer == "fuse_pv" and not rule.hard:
                 raise ValueError(f"switchover: got {self.switchover!r}, which blends; allowed for fuse_pv is a hard "
                                  "rule. Use fuse")  # fmt: skip
+            if self.optimizer == "adam_lbfgs" and not isinstance(rule, AtStep):
+                raise ValueError(f"switchover: got {self.switchover!r}; allowed for adam_lbfgs is passes:P, budget:F "
+                                 "or step:K")  # fmt: skip
 
     @property
     def run_id(self) -> str:
@@ -153,18 +173,23 @@ class Settings:
         return batch
 
     def budget(self, rows: int) -> int:
-        """The budget in samples, for a train set of so many rows.
+        """The budget in samples, for a train set of so many rows: evaluated, or (`budget_in`) drawn.
 
         Raises:
             ValueError: it does not pay for one evaluation.
         """
-        budget = round(self.passes * rows)
+        whole = rows if self.budget_in == "evaluations" else rows - rows % self.batch_rows(rows)
+        budget = round(self.passes * whole)
         _check(budget >= self.batch_rows(rows), "passes", self.passes, "a budget of one batch at least")
         return budget
 
     def steps(self, rows: int) -> int:
         """First-order steps in the budget, for a train set of so many rows."""
         return self.budget(rows) // self.batch_rows(rows)
+
+    def eval_steps(self, rows: int) -> float:
+        """Steps after which the model is in evaluation mode, for a train set of so many rows; inf: never."""
+        return math.inf if self.eval_after is None else round(self.eval_after * (rows // self.batch_rows(rows)))
 
     def rule(self, rows: int) -> str:
         """`switchover` as the library knows it, for a train set of so many rows."""

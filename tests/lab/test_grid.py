@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import platform
 import signal
@@ -97,6 +98,19 @@ def test_rows_are_read_as_they_were_written(tmp_path):
     rows[-1] |= {"train_loss": float("inf"), "grad_norm": 0.1 + 0.2, "run_id": "123456789012", "dataset": 'a, "b"'}
     records.write(tmp_path / "x.csv", records.text(rows))
     assert records.read(tmp_path / "x.csv") == rows
+
+
+def test_a_kept_run_that_lacks_a_column_is_still_read(tmp_path):
+    """A column that was added later: "nan" for the runs that were kept before."""
+    (settings,) = expand({"dataset": "digits", "model": "linear", "batch": 100, "passes": 1})
+    grid([settings], tmp_path, workers=0, progress=False)
+    path = tmp_path / "runs" / f"{settings.run_id}.csv"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    at = COLUMNS.index("test_accuracy_500")
+    path.write_text("".join(",".join(line[:at] + line[at + 1 :]) + "\n" for line in lines))
+    table = grid([settings], tmp_path, workers=0, progress=False)
+    assert table["test_accuracy_500"].isna().all()
+    assert all(math.isnan(row["test_accuracy_500"]) for row in rows_of(tmp_path))
 
 
 def test_rows_of_a_run_under_way_are_readable(tmp_path):

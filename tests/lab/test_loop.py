@@ -1,5 +1,6 @@
 """fuse_lib.lab.loop: one run. Costs, rows, ends."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -37,7 +38,7 @@ def test_rows_of_each_contestant(optimizer):
     second = {"lbfgs", "torch_lbfgs"}
     assert {row["phase"] for row in rows} <= {"first_order", "second_order"}
     assert (rows[0]["phase"] == "second_order") == (optimizer in second)
-    assert (rows[-1]["phase"] == "second_order") == (optimizer in second | {"fuse_pv", "fuse"})
+    assert (rows[-1]["phase"] == "second_order") == (optimizer in second | {"adam_lbfgs", "fuse_pv", "fuse"})
     assert all(row["theta"] == (row["phase"] == "first_order") for row in rows)
     assert about["settings"] == settings.as_dict()
     assert (about["parameters"], about["rows_train"], about["status"]) == (650, 1437, "spent")
@@ -122,6 +123,124 @@ def test_torch_lbfgs_is_set_as_in_the_reference():
     group = opt.param_groups[0]
     assert {k: group[k] for k in ("lr", "history_size", "max_iter", "max_eval", "line_search_fn")} == {
         "lr": 1.0, "history_size": 10, "max_iter": 20, "max_eval": 4, "line_search_fn": "strong_wolfe"}  # fmt: skip
+
+
+REFERENCE = {"optimizer": "adam_lbfgs", "switchover": "passes:1", "loss_below": 2.0, "latched": False}
+
+
+def played(losses, after=(), **given):
+    """The phases of the steps of adam_lbfgs when its closure says these losses, and how often each step called it.
+
+    after: what the closure says when called once more at the end of a step of L-BFGS.
+    """
+    from fuse_lib.lab import optimizers
+
+    w = torch.nn.Parameter(torch.ones(2))
+    settings = Settings(**{**SMALL, "optimizer": "adam_lbfgs", "batch": 500, "switchover": "passes:1", **given})
+    driver = optimizers.make([w], settings, 1437)  # Adam for two steps
+    phases, calls = [], []
+    for k, loss in enumerate(losses):
+        phases.append(driver.phase)
+        calls.append(0)
+
+        def closure(k=k, loss=loss):
+            calls[k] += 1
+            w.grad = torch.full_like(w, 1e-12)  # flat: torch's L-BFGS stops after one evaluation
+            return torch.tensor(after[k] if after and calls[k] == 2 else loss)
+
+        driver.step(closure)
+    return "".join(phase[0] for phase in phases), calls
+
+
+def test_adam_lbfgs_switches_after_the_epochs():
+    assert played([9.0] * 5) == ("ffsss", [1] * 5)
+
+
+def test_the_references_rule_asks_for_the_last_minibatchs_loss_and_goes_back():
+    losses = [1.0, 2.0, 1.9, 2.1, 1.0, 1.0, math.nan, 1.0]
+    assert played(losses, loss_below=2.0, latched=False)[0] == "fffsfssf"
+    assert played(losses, loss_below=2.0)[0] == "fffsssss"
+    assert played(losses, loss_below=1.5, latched=False)[0] == "fffffssf"
+    assert played([1.0] * 3, loss_below=2.0, latched=False, switchover="passes:0")[0] == "fss"  # no loss before
+
+
+def test_the_references_rule_may_ask_for_the_loss_after_a_step():
+    losses, after = [1.0] * 6, [9.0, 9.0, 1.0, 9.0, 1.0, 1.0]
+    given = {"loss_below": 2.0, "latched": False}
+    assert played(losses, after, **given) == ("ffssss", [1] * 6)
+    assert played(losses, after, **given, reevaluate=True) == ("ffssfs", [1, 1, 2, 2, 1, 2])
+
+
+def test_the_references_optimizers_are_torchs_and_hand_nothing_over():
+    """Steps of torch's Adam and of a torch L-BFGS that is new at the switch give the same parameters."""
+    rows = run(Settings(**{**SMALL, "points": 1}, optimizer="adam_lbfgs", switchover="passes:1", seed=2)).rows
+    model = models.build("linear", DIGITS.in_shape, 10, seed=2)
+    objective = Objective(model, budget=3 * 1437, l2=0.0, chunk=10_000)
+    batches = Batches(DIGITS.x_train, DIGITS.y_train, seed=2)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(14):
+        adam.step(objective.closure(*batches.draw(100)))
+    opt = torch.optim.LBFGS(model.parameters(), lr=1.0, max_iter=20, max_eval=4, history_size=10,
+                            line_search_fn="strong_wolfe")  # fmt: skip
+    with contextlib.suppress(Spent):
+        while True:
+            start = [p.detach().clone() for p in model.parameters()]
+            opt.step(objective.closure(*batches.draw(100)))
+    with torch.no_grad():
+        torch._foreach_copy_(list(model.parameters()), start)
+    assert rows[-1]["train_loss"] == objective.train_loss(DIGITS.x_train, DIGITS.y_train)[0]
+
+
+def test_a_budget_in_epochs_counts_minibatches():
+    given = {**SMALL, "passes": 4, "points": 4, **REFERENCE, "loss_below": 9.0, "reevaluate": True}
+    rows = run(Settings(**given, budget_in="epochs")).rows
+    assert [row["samples"] for row in rows[:2]] == [0, 1400]  # Adam
+    evals = [b["evals"] - a["evals"] for a, b in itertools.pairwise(rows[1:])]
+    assert len(evals) == 3
+    assert all(14 * 3 <= e <= 14 * 6 for e in evals)  # torch's search may go one beyond max_eval; and one more
+    assert rows[-1]["status"] == "spent"
+    assert run(Settings(**given)).rows[-1]["samples"] <= 4 * 1437
+    adam = run(Settings(**{**SMALL, "points": 3}, budget_in="epochs")).rows
+    assert [row["samples"] for row in adam] == [0, 1400, 2800, 4200]  # 14 batches an epoch, not 14.37
+
+
+def test_evaluation_mode_from_some_epoch_on(monkeypatch):
+    modes = []
+    closure = Objective.closure
+
+    def spy(self, x, y):
+        modes.append(self.model.training)
+        return closure(self, x, y)
+
+    monkeypatch.setattr(Objective, "closure", spy)
+    run(Settings(**SMALL, eval_after=1))
+    assert modes == [True] * 14 + [False] * 29
+    modes.clear()
+    run(Settings(**SMALL))
+    assert modes == [True] * 43
+
+
+def test_batch_norm_is_frozen_in_evaluation_mode():
+    small = {**SMALL, "model": "densenet", "passes": 1.5, "batch": 300, "model_options": {"depth": 4, "growth": 2}}
+    start, end = (run(Settings(**{**small, "points": 2}, eval_after=after)).rows for after in (0, None))
+    assert start[0]["train_loss"] == end[0]["train_loss"]
+    assert start[-1]["train_loss"] != end[-1]["train_loss"]
+    model = models.build("densenet", (1, 8, 8), 10, seed=0, depth=4, growth=2).eval()
+    before = [b.clone() for b in model.buffers()]
+    objective = Objective(model, budget=math.inf, l2=0.0, chunk=10_000)
+    objective.test(DIGITS.x_test, DIGITS.y_test)  # leaves the mode as it was
+    objective.closure(DIGITS.x_train, DIGITS.y_train)()
+    assert not model.training
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+
+
+def test_accuracy_on_the_first_500():
+    model = models.build("linear", DIGITS.in_shape, 10, seed=0)
+    x, y = DIGITS.x_train, DIGITS.y_train
+    right = model(x).argmax(1) == y
+    _, accuracy, first = Objective(model, budget=0, l2=0.0, chunk=10_000).test(x, y)
+    assert (accuracy, first) == (right.sum().item() / 1437, right[:500].sum().item() / 500)
+    assert accuracy != first
 
 
 def test_the_second_phase_gets_its_own_batch():

@@ -24,6 +24,7 @@ def test_a_value_that_is_the_default_names_the_same_run():
 @pytest.mark.parametrize("change", [
     {"seed": 1}, {"passes": 11}, {"batch": "full"}, {"lr": 0.1}, {"l2": 1e-4}, {"optimizer": "sgd"}, {"model": "cnn"},
     {"dataset": "digits"}, {"options": {"eps": 1e-7}}, {"model_options": {"hidden": [5]}}, {"chunk": 5},
+    {"budget_in": "epochs"}, {"eval_after": 0},
 ], ids=lambda change: next(iter(change)))  # fmt: skip
 def test_any_other_value_names_another_run(change):
     assert Settings(**change).run_id != Settings().run_id
@@ -72,6 +73,13 @@ def test_settings_cannot_be_changed():
         ({"channels_last": 1}, "channels_last: got 1"),
         ({"dataset": ""}, "dataset: got ''"),
         ({"holdout": 0}, "holdout: got 0"),
+        ({"budget_in": "steps"}, "budget_in: got 'steps'; allowed is one of evaluations, epochs"),
+        ({"eval_after": -1}, "eval_after: got -1; allowed is a finite number ≥ 0"),
+        ({"latched": True}, "latched: got True; adam does not know it"),
+        ({"optimizer": "adam_lbfgs", "latched": 1, "loss_below": 2}, "latched: got 1; allowed is True or False"),
+        ({"optimizer": "adam_lbfgs", "latched": False}, "latched: got False; allowed without loss_below is True"),
+        ({"optimizer": "adam_lbfgs", "loss_below": 0}, "loss_below: got 0; allowed is a finite number > 0"),
+        ({"optimizer": "adam_lbfgs", "switchover": "never"}, "got 'never'; allowed for adam_lbfgs is passes:P"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )  # fmt: skip
@@ -90,6 +98,12 @@ def test_budget_batch_and_steps():
         run.batch_rows(99)
     with pytest.raises(ValueError, match=r"passes: got 0\.05; allowed is a budget of one batch"):
         Settings(passes=0.05, batch=100).budget(1000)
+
+
+def test_a_budget_in_epochs_is_of_whole_minibatches():
+    run = Settings(passes=2.5, batch=300, budget_in="epochs", eval_after=2)
+    assert (run.budget(1000), run.steps(1000), run.eval_steps(1000)) == (2250, 7, 6)
+    assert Settings().eval_steps(1000) == float("inf")
 
 
 def test_other_switchovers_are_the_librarys_own():
