@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -92,7 +93,8 @@ def tune(dataset: str, model: str, workers: int) -> tuple[dict[str, dict], list[
         names = [name for name in TUNED if (name == "adam") == first]
         trials = {name: tried(dataset, model, name, chosen.get("adam")) for name in names}
         runs = [run for some in trials.values() for _, seeds in some for run in seeds]
-        ends = lab.grid(runs, KEPT, workers=workers).groupby("run_id").last()
+        ends = lab.grid(runs, KEPT, workers=workers).groupby("run_id").tail(1).set_index("run_id")
+        ends = ends.fillna({"test_accuracy": 0.0, "test_loss": math.inf})  # of runs that diverged
         for name, some in trials.items():
             scores = [ends.loc[[run.run_id for run in seeds], "test_accuracy"].mean() for _, seeds in some]
             losses = [ends.loc[[run.run_id for run in seeds], "test_loss"].mean() for _, seeds in some]
@@ -140,7 +142,7 @@ def main() -> None:
         chosen, table = tune(dataset, model, args.workers)
         rows = report(dataset, model, chosen, args.workers)
         about = lab.provenance()
-        ends = rows.groupby(["contestant", "run_id"], sort=False).last().reset_index()
+        ends = rows.groupby(["contestant", "run_id"], sort=False).tail(1)  # not last(), which skips NaN
         rows["passes"] = (rows["samples"] / rows.groupby("run_id")["samples"].transform("max") * PASSES).round(2)
         keep("06_tuning.csv", pd.DataFrame(table), dataset, model)
         keep(
