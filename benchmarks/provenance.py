@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-from pathlib import Path
+from fuse_lib import lab
 
-import torch
-
-from fuse_lib import __version__
+COLUMNS = ("threads", "machine", "torch", "fuse_lib", "commit")
 
 
 def provenance() -> dict[str, object]:
     """Threads, machine, versions and commit, as columns of a table."""
-    here = Path(__file__).resolve().parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return {
-        "threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__,
-        "fuse_lib": __version__, "commit": commit.stdout.strip() or "unknown",
-    }  # fmt: skip
+    about = lab.provenance()
+    return {name: about[name] for name in COLUMNS}

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import functools
-import platform
 from pathlib import Path
 
 import pandas as pd
 from provenance import provenance
 
+from fuse_lib import lab
+
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 @functools.cache
 def origin() -> dict[str, object]:
     """`provenance` and the processor, as columns of a table: what a time depends on. The same throughout a process."""
-    return {**provenance(), "processor": processor()}
+    return {**provenance(), "processor": lab.provenance()["processor"]}
 
 
 ORIGIN = ("threads", "machine", "processor", "torch", "fuse_lib", "commit")
