@@ -101,7 +101,7 @@ def of_iteration(table: pd.DataFrame) -> Figure:
         linestyle="none", dodge=0.4, ax=ax,
     )  # fmt: skip
     ax.axhline(1.0, color="0.35", linewidth=1.2)
-    ax.set(xlabel="parameters d", ylabel="time of an iteration / bandwidth floor", yscale="log", ylim=(0.8, None))
+    ax.set(xlabel="parameters d", ylabel="time of an iteration / bandwidth floor", yscale="log", ylim=(0.6, None))
     ax.legend(title="", loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return fig
 
