@@ -24,6 +24,8 @@ from torch import Tensor
 
 from fuse_lib.optim.processes import Processes, like, local, local_gradient
 
+MOST_KEPT = 4  # vectors that were given back: x, two gradients, a direction
+
 
 class Gradient(NamedTuple):
     """The gradient of the objective at one point.
@@ -130,8 +132,8 @@ class Vectors:
         return self._free.pop() if self._free else torch.empty(self.numel, dtype=self.dtype, device=self.device)
 
     def give(self, *vectors: Tensor) -> None:
-        """Vectors that nobody reads any more."""
-        self._free.extend(vectors)
+        """Vectors that nobody reads any more. No more are kept than one iteration needs: not all were taken here."""
+        self._free.extend(vectors[: MOST_KEPT - len(self._free)])
 
     def position(self, out: Tensor | None = None) -> Tensor:
         """The parameters x, copied to a (d,) tensor; to `out` if it is given."""

@@ -1445,3 +1445,23 @@ def test_a_closure_that_raises_after_a_trial_with_nan_leaves_a_full_history_usab
     assert len(opt._second.history) == 3
     assert opt.last_step.step_length > 0
     assert opt.last_step.loss_after < before
+
+
+@pytest.mark.parametrize("switchover", ["always", "losschange:1e-30:5"])
+@pytest.mark.parametrize("full_batch", [True, False])
+def test_vectors_that_are_used_again_do_not_pile_up(switchover, full_batch):
+    """With a frozen parameter the gradient is put together in new memory each time, and given back all the same."""
+    x, frozen = torch.nn.Parameter(torch.linspace(1, 2, 20)), torch.nn.Parameter(torch.ones(3))
+    frozen.requires_grad_(False)
+    a = torch.logspace(0, 3, 20)
+    opt = FusePV([x, frozen], lr=1e-3, switchover=switchover, full_batch=full_batch)
+
+    def closure():
+        opt.zero_grad()
+        loss = (a * x.square()).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(30):
+        opt.step(closure)
+    assert len(opt._second.vectors._free) <= 4
