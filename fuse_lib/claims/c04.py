@@ -44,8 +44,8 @@ def cures_saturation(runs: pd.DataFrame) -> Finding:
 
 
 CLAIMS = [
-    Claim("FUSE-PV finds the minimum of test functions from more starts than Adam and L-BFGS", "summary, mechanism 1", ("04_runs.csv",),
-          solves_more),
+    Claim("FUSE-PV finds the minimum of test functions from more starts than Adam and L-BFGS", "summary, mechanism 1",
+          ("04_runs.csv",), solves_more),
     Claim("Where noise makes Adam saturate, switching to L-BFGS goes further", "summary, section IV", ("04_runs.csv",),
           cures_saturation),
 ]  # fmt: skip
