@@ -1,4 +1,5 @@
-"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, and `course`, `list`, `grid`, `collect`."""
+"""The command line: `python -m fuse_lib run 00 -p seeds=3 --out build`, and `course`, `list`, `grid`, `collect`,
+`claims`."""
 
 from __future__ import annotations
 
@@ -88,6 +89,23 @@ def _grid(args: argparse.Namespace) -> int:
     return 0
 
 
+def _claims(args: argparse.Namespace) -> int:
+    from fuse_lib import claims
+
+    if args.check:
+        current = claims.is_current(args.check)
+        print(f"{args.check}: the claims table is {'current' if current else 'out of date; run claims --write'}")
+        return int(not current)
+    if args.write:
+        claims.write(args.write)
+        print(f"written  {args.write}")
+        return 0
+    for row in claims.table().itertuples():
+        print(f"{row.verdict.upper()}: {row.claim} ({row.source})")
+        print(f"    {row.effect}\n    notebook {row.notebook}; {row.tables}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fuse_lib", description="The FUSE course from the command line.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -115,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("folder", help="where the CSV files are, in it or below")
     collect.add_argument("-o", "--table", help="the table to write (FOLDER/collected.csv)")
     collect.set_defaults(command=_collect)
+    claims = commands.add_parser("claims", help="what is claimed of FUSE, and what data/results says of it")
+    claims.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the table between the two marks in a Markdown file"
+    )
+    claims.add_argument("--check", type=Path, metavar="FILE", help="only say whether the file's table is current")
+    claims.set_defaults(command=_claims)
     for command in (run, course, listing):
         command.add_argument("--notebooks", type=Path, help="folder of the notebooks (the checkout's)")
     return parser

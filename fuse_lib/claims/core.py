@@ -1,0 +1,144 @@
+"""Claims, findings, and the table of them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from fuse_lib import data
+
+VERDICTS = ("holds", "does not hold", "depends", "not shown")
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- claims: made by `python -m fuse_lib claims --write README.md` -->", "<!-- end of claims -->"
+MINUS = "−"  # as in print; a hyphen before a number breaks lines
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the recorded runs say of a claim.
+
+    verdict: "holds"; "does not hold", the runs speak against it; "depends", there are cases for and cases against it;
+        "not shown", the interval holds both.
+    effect: the numbers, with 95 % intervals and what they are of, one or two short sentences.
+    on: for "depends": on what.
+
+    Raises:
+        ValueError: an unknown verdict, or one that depends on nothing.
+    """
+
+    verdict: str
+    effect: str
+    on: str = ""
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"verdict: got {self.verdict!r}; allowed is one of {', '.join(VERDICTS)}")
+        if (self.verdict == "depends") != bool(self.on):
+            raise ValueError(
+                f"on: got {self.on!r} with verdict {self.verdict!r}; allowed with 'depends', and needed there"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.verdict} on {self.on}" if self.on else self.verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """text: the claim, as short as it can be said. source: who says so. judge: reads the tables. tables: their names in
+    data/results. notebook: the number of the one that shows it, "05"."""
+
+    text: str
+    source: str
+    tables: tuple[str, ...]
+    judge: Callable[..., Finding]
+    notebook: str = ""
+
+    def finding(self) -> Finding:
+        """From the tables as they are now: `judge` is given them in the order of their names."""
+        return self.judge(*(pd.read_csv(data.bundled(f"results/{name}")) for name in self.tables))
+
+
+def every() -> list[Claim]:
+    """The claims of all notebooks, in their order."""
+    found = []
+    for file in sorted(HERE.glob("c[0-9][0-9].py")):
+        module = importlib.import_module(f"fuse_lib.claims.{file.stem}")
+        found += [Claim(c.text, c.source, c.tables, c.judge, file.stem[1:]) for c in module.CLAIMS]
+    return found
+
+
+def table() -> pd.DataFrame:
+    """A row a claim: claim, source, verdict, effect, notebook, tables. Strings."""
+    rows = []
+    for claim in every():
+        finding = claim.finding()
+        rows.append({"claim": claim.text, "source": claim.source, "verdict": str(finding), "effect": finding.effect,
+                     "notebook": claim.notebook, "tables": ", ".join(claim.tables)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def markdown() -> str:
+    """The table as the README shows it, with links to the notebooks."""
+    lines = ["| claim | source | verdict | effect, with 95 % intervals | notebook |", "|---|---|---|---|---|"]
+    for row in table().itertuples():
+        lines.append(f"| {row.claim} | {row.source} | **{row.verdict}** | {row.effect} | {_link(row.notebook)} |")
+    return "\n".join(lines)
+
+
+def write(path: Path) -> None:
+    """Put the table between the two marks of a file.
+
+    Raises:
+        ValueError: the file has no such marks.
+    """
+    text = path.read_text(encoding="utf-8")
+    path.write_text(_with_table(text, path), encoding="utf-8")
+
+
+def is_current(path: Path) -> bool:
+    """Whether the file has the table that the results give now."""
+    text = path.read_text(encoding="utf-8")
+    return _with_table(text, path) == text
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign, and a minus sign in the place of a hyphen.
+
+    >>> signed(-1.25), signed(0.04, 2)
+    ('−1.2', '+0.04')
+    """
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def with_interval(mean: float, low: float, high: float, digits: int = 1) -> str:
+    """A mean and its 95 % interval.
+
+    >>> with_interval(1.2, 0.4, 1.9)
+    '+1.2 [+0.4, +1.9]'
+    """
+    return f"{signed(mean, digits)} [{signed(low, digits)}, {signed(high, digits)}]"
+
+
+def _with_table(text: str, path: Path) -> str:
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"path: got {path}; allowed is a file with the lines {BEGIN!r} and {END!r}")
+    before, rest = text.split(BEGIN, 1)
+    return f"{before}{BEGIN}\n\n{markdown()}\n\n{END}{rest.split(END, 1)[1]}"
+
+
+def _link(number: str) -> str:
+    """To the notebook, where there is one beside the package: a wheel has none."""
+    folder = HERE.parent.parent / "notebooks"
+    for path in sorted(folder.glob(f"{number}_*.ipynb")):
+        return f"[{number}](notebooks/{path.name})"
+    return number
+
+
+def notebooks_named(text: str) -> list[str]:
+    """The numbers in the last column of a table that `markdown` made."""
+    return re.findall(r"\| \[?(\d\d)\]?[^|]*\|$", text, re.M)

@@ -1,0 +1,92 @@
+"""The claims table: it follows from the recorded tables, and the README has it."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fuse_lib import claims, cli, data
+from fuse_lib.claims import core
+
+ROOT = Path(__file__).resolve().parent.parent
+EVERY = claims.every()
+
+
+def test_the_readme_has_the_table_of_the_present_results():
+    assert claims.is_current(ROOT / "README.md"), "run `python -m fuse_lib claims --write README.md`"
+
+
+def test_there_are_claims_in_the_order_of_their_notebooks():
+    assert len(EVERY) >= 6
+    assert [c.notebook for c in EVERY] == sorted(c.notebook for c in EVERY)
+
+
+@pytest.mark.parametrize("claim", EVERY, ids=lambda c: f"{c.notebook} {c.text[:40]}")
+def test_a_claim_names_its_source_its_notebook_and_tables_that_can_be_made_again(claim):
+    finding = claim.finding()
+    assert claim.source
+    assert list((ROOT / "notebooks").glob(f"{claim.notebook}_*.ipynb"))
+    assert re.search(r"\d", finding.effect)
+    assert "nan" not in finding.effect
+    assert "|" not in claim.text + claim.source + finding.effect + finding.on, "it would end the cell"
+    told = (ROOT / "data" / "results" / "README.md").read_text(encoding="utf-8")
+    for name in claim.tables:
+        assert f"`{name}`" in told
+
+
+@pytest.mark.parametrize("claim", EVERY, ids=lambda c: f"{c.notebook} {c.text[:40]}")
+def test_a_finding_follows_from_its_tables(claim):
+    """Other numbers give another finding: each is multiplied by a factor of its row's own."""
+    tables = [pd.read_csv(data.bundled(f"results/{name}")) for name in claim.tables]
+    keys = {"seed", "start", "rung", "switch", "lr", "sigma", "batch", "rows", "epochs", "solved"}
+    for table in tables[:1]:
+        for name in table.select_dtypes("float").columns.difference(list(keys)):
+            table[name] = table[name] * [1 + (7 * k % 11) / 10 for k in range(len(table))]
+        if "solved" in table:
+            table["solved"] = 1 - table["solved"]
+    assert claim.judge(*tables).effect != claim.finding().effect
+
+
+def test_a_finding_is_one_of_four():
+    with pytest.raises(ValueError, match="verdict: got 'maybe'; allowed is one of holds"):
+        claims.Finding("maybe", "1")
+    with pytest.raises(ValueError, match="on: got ''"):
+        claims.Finding("depends", "1")
+    with pytest.raises(ValueError, match="on: got 'luck'"):
+        claims.Finding("holds", "1", "luck")
+    assert str(claims.Finding("depends", "1", "the data")) == "depends on the data"
+
+
+def test_write_replaces_what_is_between_the_marks_and_nothing_else(tmp_path):
+    file = tmp_path / "a.md"
+    file.write_text(f"before\n{core.BEGIN}\nobsolete\n{core.END}\nafter\n", encoding="utf-8")
+    assert not claims.is_current(file)
+    claims.write(file)
+    text = file.read_text(encoding="utf-8")
+    assert claims.is_current(file)
+    assert text.startswith(f"before\n{core.BEGIN}\n\n| claim |")
+    assert text.endswith(f"{core.END}\nafter\n")
+    assert "obsolete" not in text
+    assert core.notebooks_named(text) == [c.notebook for c in EVERY]
+
+
+def test_a_file_without_marks_is_left_alone(tmp_path):
+    file = tmp_path / "a.md"
+    file.write_text("text", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"path: got .*a\.md; allowed is a file with the lines"):
+        claims.write(file)
+    assert file.read_text(encoding="utf-8") == "text"
+
+
+def test_the_command(capsys, tmp_path):
+    assert cli.main(["claims"]) == 0
+    shown = capsys.readouterr().out
+    assert all(claim.text in shown for claim in EVERY)
+    file = tmp_path / "a.md"
+    file.write_text(f"{core.BEGIN}\n{core.END}\n", encoding="utf-8")
+    assert cli.main(["claims", "--check", str(file)]) == 1
+    assert cli.main(["claims", "--write", str(file)]) == 0
+    assert cli.main(["claims", "--check", str(file)]) == 0
+    (tmp_path / "b.md").write_text("", encoding="utf-8")
+    assert cli.main(["claims", "--write", str(tmp_path / "b.md")]) == 2
