@@ -43,11 +43,12 @@ The rules of the experiments:
 - A data set whose split is not the publisher's is `unofficial` in each of its rows.
 
 Read the files in this order: optimizers, settings, batches, objective, provenance, loop,
-records, plan, memory, grid.
+records, plan, memory, counting, grid.
 """
 
 from __future__ import annotations
 
+from fuse_lib.lab.counting import Counting
 from fuse_lib.lab.grid import RunsFailed, grid
 from fuse_lib.lab.loop import COLUMNS, Result, run
 from fuse_lib.lab.memory import keep_memory
@@ -59,6 +60,7 @@ from fuse_lib.lab.settings import Settings
 __all__ = [
     "COLUMNS",
     "CONTESTANTS",
+    "Counting",
     "Result",
     "RunsFailed",
     "Settings",
