@@ -22,6 +22,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -126,9 +127,7 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int = REP
 def rates(d: int, device: torch.device) -> dict[str, float]:
     """What the device's memory allows: GB/s of a copy, and the floor of an L-BFGS iteration in ms."""
     size = max(d, 16_000_000)
-    a, b = torch.zeros(size, device=device), torch.zeros(size, device=device)
-    copy = seconds(lambda: b.copy_(a), device)
-    del a, b
+    copy = seconds(partial(torch.zeros(size, device=device).copy_, torch.zeros(size, device=device)), device)
     pairs, v, c = (torch.randn(*shape, device=device) for shape in ((2 * M, d), (d,), (2 * M,)))
     out = torch.empty(d, device=device)
     floor = seconds(lambda: (torch.mv(pairs, v), torch.mv(pairs.T, c, out=out)), device)

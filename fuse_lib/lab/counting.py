@@ -15,7 +15,6 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, contextmanager
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
