@@ -197,6 +197,7 @@ CONTESTANTS = {
 }
 
 
+# %%
 def counts(make, m, steps=5):
     """By step, once the history is full; and the memory's peak in vectors of d numbers."""
     f = Quadratic()
