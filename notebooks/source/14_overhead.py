@@ -15,7 +15,7 @@
 #
 # **You need first**: [00 · Start here](00_start_here.ipynb); [02 · L-BFGS](02_lbfgs.ipynb) helps.
 #
-# **Minutes**: 25 to read, 1 to run. With `profile="full"` a few.
+# **Minutes**: 25 to read, 1 to run. With `profile="full"`: 3, on a busy core.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -149,7 +149,8 @@ plots.show(fig, alt="Roofline: attainable speed over operations a byte, rising a
 # %% [markdown]
 # **What you see.** A single column is at the far left: a small part of the machine's arithmetic is used. Sixteen columns take
 # a few times as long as one, not sixteen times (answer **b** on most machines), and with more the points reach the flat roof. (A point below the roof,
-# such as that of four columns, is work for which the library has no good routine.) Everything an optimizer does lies in the band on the left: it is limited by
+# such as that of four columns, is work for which the library has no good routine. The one of a single column may lie above the rising part: a copy
+# also fetches what it is about to overwrite, which we did not count.) Everything an optimizer does lies in the band on the left: it is limited by
 # **bandwidth**, whatever the arithmetic units can do. So its *floor* can be computed: bytes divided by bandwidth.
 #
 # ## 3 · Counting without a clock
@@ -277,7 +278,8 @@ plots.show(fig, alt="Modelled time of an L-BFGS iteration on a GPU over the numb
 # ## 4 · Memory
 #
 # The column *peak vectors* above counts all tensors that were alive at the same time, beyond parameters and gradients, in units of one float32 vector of $d$
-# numbers. (At $d$ = 10,000 the small matrices on the host are part of it, above all at $m = 100$.) Adam keeps two, L-BFGS $2m$ and some. The recorded table looked from outside, at the
+# numbers. (At $d$ = 10,000 the small matrices on the host are part of it, above all at $m = 100$.) Adam keeps two, L-BFGS $2m$ and
+# some. The recorded table looked from outside, at the
 # process's *resident memory* as the system sees it:
 
 # %%
@@ -428,7 +430,8 @@ plots.show(fig, alt="Time of an L-BFGS iteration over d for three history sizes 
            "parameters, then rising and approaching the floors.")
 
 # %% [markdown]
-# **What you see.** On the left a constant cost of some tenths of a millisecond, the same for all $m$ but the largest; on the right straight lines just above the dotted floors.
+# **What you see.** On the left a constant cost of some tenths of a millisecond, the same for all $m$ but the largest; on the right
+# straight lines just above the dotted floors.
 # In between the floor itself bends, where the history no longer fits into the cache.
 #
 # ## 6 · From which batch on does it not matter?
@@ -522,13 +525,15 @@ print(f"FUSE-PV is before L-BFGS alone, on how many of three problems: {sum(ends
 
 # %% [markdown]
 # > **Verdict on "efficiency gains": depends on what is counted.**
-# > *By the step*: no gain. The first phase costs what Adam costs (0.99 to 1.02 times at large sizes); a second-phase step costs more, several times as much on small batches and a few percent more on large ones.
+# > *By the step*: no gain. The first phase costs what Adam costs (0.99 to 1.02 times at large sizes); a second-phase step
+# > costs more, several times as much on small batches and a few percent more on large ones (full batch; on minibatches at least twice as much).
 # > *By the evaluation*: no gain; on large batches no loss either.
-# > *To a target on a smooth full-batch problem*: a large gain over tuned Adam, more than five times in seconds on the digits where Adam arrives at all; and it is L-BFGS's gain: L-BFGS alone is
-# > there sooner than FUSE-PV on each of the three problems.
+# > *To a target on a smooth full-batch problem*: a large gain over tuned Adam, more than five times in seconds on the one problem where Adam arrives at all;
+# > and it is L-BFGS's gain: L-BFGS alone is there sooner than FUSE-PV on each of the three problems.
 # > *Memory*: a loss. $2m$ vectors and a few where Adam keeps two.
 #
-# What this does not say: nothing was measured on a GPU so far; and on minibatches the target may not be reached at all, whatever the step costs ([05 · Switchover criteria](05_switchover_criteria.ipynb)).
+# What this does not say: nothing was measured on a GPU so far; and on minibatches the target may not be reached at all, whatever
+# the step costs ([05 · Switchover criteria](05_switchover_criteria.ipynb)).
 #
 # ## Summary
 #
