@@ -431,8 +431,8 @@ def test_fresh_norm_changes_what_is_measured_and_not_the_run(eval_after):
     small = {**SMALL, "model": "densenet", "passes": 1, "model_options": {"depth": 4, "growth": 2}, "lr": 0.1}
     ends = {}
     for fresh in (False, True):
-        ends[fresh] = run(Settings(**small, eval_after=eval_after, fresh_norm=fresh, points=1)).rows[-1]
-        more = run(Settings(**small, eval_after=eval_after, fresh_norm=fresh, points=4)).rows[-1]
+        given = {**small, "eval_after": eval_after, "fresh_norm": fresh}
+        ends[fresh], more = (run(Settings(**{**given, "points": points})).rows[-1] for points in (1, 4))
         assert without_seconds([{**more, "run_id": ""}]) == without_seconds([{**ends[fresh], "run_id": ""}])
     assert ends[False]["test_loss"] != ends[True]["test_loss"]
     without = {"model": "mlp", "passes": 1}
