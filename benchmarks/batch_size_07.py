@@ -59,6 +59,7 @@ from torch import Tensor
 
 from fuse_lib import data, lab, models
 from fuse_lib.lab.batches import Batches
+from fuse_lib.lab.records import Folder
 from fuse_lib.optim.direction import compact
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,9 +128,9 @@ def runs(args: argparse.Namespace) -> None:
         {**size, "run_id": run.run_id, "batch": batch, "lr": run.lr} for (_, batch, _), run in made.items()
     ])  # fmt: skip
     rows = who.merge(rows.assign(unofficial=True), on="run_id")
-    about = lab.provenance()
-    about = {name: about[name] for name in ("fuse_lib", "commit", "torch", "python", "machine", "processor")}
-    ends = rows.groupby("run_id", sort=False).tail(1).assign(threads=1, **about)
+    told = ["run_id", "started", "fuse_lib", "commit", "torch", "python", "machine", "processor", "threads"]
+    ends = rows.groupby("run_id", sort=False).tail(1)
+    ends = ends.merge(Folder(KEPT).about(ends["run_id"])[told], on="run_id")  # of the run's own time
     curves = ["evals", "samples", "seconds", "phase", "train_loss", "grad_norm", "test_loss", "test_accuracy"]
     keep("07_tuning.csv", tuning, size)
     keep("07_runs.csv", ends, size)
