@@ -89,25 +89,24 @@ print(f"{models.num_parameters(new_net()):,} parameters; for three colours it wo
 #
 # The summary of the paper that this course works from says about noise:
 #
-# > On CIFAR-10 with DenseNet, test batch sizes [32, 128, 512] to quantify variance reduction in L-BFGS phase. Larger batches
-# > should stabilize second-order updates.
+# > On CIFAR-10 with DenseNet, test batch sizes [32, 128, 512] to quantify variance reduction in L-BFGS phase. Larger batches should stabilize
+# > second-order updates.
 #
 # and, of the paper's own runs, that FUSE shows
 #
-# > slightly higher variance … attributed to the stochasticity in approximating the Hessian, which can be mitigated by
-# > increasing the batch size.
+# > slightly higher variance … attributed to the stochasticity in approximating the Hessian, which can be mitigated by increasing the batch size.
 #
-# The first is a proposal, with an expectation; the second is an explanation. We test both. To "approximate the Hessian" means here: to take
-# curvature pairs $(s_i, y_i)$, of which $y_i$ is a difference of *minibatch* gradients.
+# The first is a proposal, with an expectation; the second is an explanation. We test both. To "approximate the Hessian" means here: to take curvature
+# pairs $(s_i, y_i)$, of which $y_i$ is a difference of *minibatch* gradients.
 #
-# **The net** is the DenseNet of the public reference code: depth 5. Its formula then gives $\mathrm{int}((5-4)/3) = 0$ layers in each
-# dense block, so nothing dense is left: a 3x3 convolution, two 1x1 ones, batch norm, pooling and a linear layer, 4,682 parameters
-# on colour images. We keep the name and the net, and say so.
+# **The net** is the DenseNet of the public reference code: depth 5. Its formula then gives $\mathrm{int}((5-4)/3) = 0$ layers in each dense block, so
+# nothing dense is left: a 3x3 convolution, two 1x1 ones, batch norm, pooling and a linear layer, 4,682 parameters on colour images. We keep the name
+# and the net, and say so.
 #
-# **What runs here and what was recorded.** Live, the net on 2,000 Fashion-MNIST images. Beside it recorded tables of CIFAR-10, with 2,048 as
-# a fourth batch size. Two cores that had other work as well set their scale: all images, live and recorded, are averaged over 2x2 pixels,
-# CIFAR-10's to 16x16, and training runs have 16,384 of them, for six passes. (Also, 77 train and 21 test images are lacking in our
-# CIFAR-10: an unofficial set.) So no accuracy below is to be compared with the paper's 36.6 % and 34.3 %.
+# **What runs here and what was recorded.** Live, the net on 2,000 Fashion-MNIST images. Beside it recorded tables of CIFAR-10, with 2,048 as a fourth
+# batch size. Two cores that had other work as well set their scale: all images, live and recorded, are averaged over 2x2 pixels, CIFAR-10's to 16x16,
+# and training runs have 16,384 of them, for six passes. (Also, 77 train and 21 test images are lacking in our CIFAR-10: an unofficial set.) So no
+# accuracy below is to be compared with the paper's 36.6 % and 34.3 %.
 #
 # ## 2 · The noise of a gradient
 #
@@ -132,13 +131,13 @@ for step in range(steps + 1):
 points = path[-11:]  # x_{k-10} … x_k
 
 # %% [markdown]
-# Now nothing moves any more. At $x_k$ we take the gradient $g$ over *all* images, and many minibatch gradients $g_b$ of each size. Their
-# **relative variance** is
+# Now nothing moves any more. At $x_k$ we take the gradient $g$ over *all* images, and many minibatch gradients $g_b$ of each size. Their **relative
+# variance** is
 #
 # $$\frac{\mathrm{E}\,\lVert g_b - \mathrm{E}\,g_b\rVert^2}{\lVert g\rVert^2}$$
 #
-# > **Predict.** From 128 images to 512, four times as many: the relative variance becomes **(a)** half; **(b)** a quarter; **(c)** a sixteenth.
-# > And is it, at 128, above or below 1, where the noise is as long as the gradient itself?
+# > **Predict.** From 128 images to 512, four times as many: the relative variance becomes **(a)** half; **(b)** a quarter; **(c)** a sixteenth. And is
+# > it, at 128, above or below 1, where the noise is as long as the gradient itself?
 
 # %%
 everything = torch.arange(rows)
@@ -174,14 +173,14 @@ plots.show(fig, alt="Relative variance of the minibatch gradient over the batch 
            "CIFAR-10 and the live points all fall parallel to the dotted line of slope 1/b; a horizontal line marks 1.")
 
 # %% [markdown]
-# **What you see.** Straight lines with the slope of the dotted one: the variance is $\operatorname{tr}\Sigma/b$, with $\Sigma$ the covariance
-# of the single images' gradients (answer **b**). On CIFAR-10, near the start, the noise of 128 images is about three times the
-# squared gradient, and that of 32 images twelve times. A batch of 32 has a cosine of about 0.24 with the gradient there: it points
+# **What you see.** Straight lines with the slope of the dotted one: the variance is $\operatorname{tr}\Sigma/b$, with $\Sigma$ the covariance of the
+# single images' gradients (answer **b**). On CIFAR-10, near the start, the noise of 128 images is about three times the squared gradient, and that of
+# 32 images twelve times. A batch of 32 has a cosine of about 0.24 with the gradient there: it points
 # *roughly* downhill and no more. Adam lives on that, because it averages over steps.
 #
-# (The lines sink with the steps since $\lVert g\rVert$ grows on this way, not since the noise falls: batch norm makes the weights' scale
-# arbitrary, and Adam's steps still bounce. Batch norm does one thing more: a batch's gradient depends on the batch's means and variances,
-# so that even $\mathrm{E}\,g_b$ is not quite $g$. In the table this bias is under 0.2, beside a variance of 12, at 32 images, and nothing above.)
+# (The lines sink with the steps since $\lVert g\rVert$ grows on this way, not since the noise falls: batch norm makes the weights' scale arbitrary,
+# and Adam's steps still bounce. Batch norm does one thing more: a batch's gradient depends on the batch's means and variances, so that even
+# $\mathrm{E}\,g_b$ is not quite $g$. In the table this bias is under 0.2, beside a variance of 12, at 32 images, and nothing above.)
 
 # %%
 slopes = {}
@@ -191,16 +190,15 @@ for who, some in recorded[recorded.kind == "gradient"].groupby("seed"):
 print("recorded: variance ~ b^p with p = {:.2f}, 95 % interval [{:.2f}, {:.2f}], {} trajectories".format(*interval(slopes.values())))
 
 # %% [markdown]
-# **Quick check 07.1** From 128 to 512 images, the typical *length* of the error, $\sqrt{\mathrm{E}\,\lVert g_b-g\rVert^2}$, becomes
-# **(a)** a quarter; **(b)** a half; **(c)** it does not change, only its direction does.
+# **Quick check 07.1** From 128 to 512 images, the typical *length* of the error, $\sqrt{\mathrm{E}\,\lVert g_b-g\rVert^2}$, becomes **(a)** a
+# quarter; **(b)** a half; **(c)** it does not change, only its direction does.
 
 # %%
 check("07.1", ...)
 
 # %% [markdown]
 # **Exercise 07.2** (code) Split the error. Write a function that takes vectors `v`, a tensor (n, d), and a reference `r`, (d,), and returns two
-# numbers:
-# the *variance* of the vectors about their own mean (unbiased: divide by n − 1; summed over the components), and the *squared bias*
+# numbers: the *variance* of the vectors about their own mean (unbiased: divide by n − 1; summed over the components), and the *squared bias*
 # $\mathrm{E}\lVert v-r\rVert^2$ minus that variance. Divide both by $\lVert r\rVert^2$.
 
 # %%
@@ -223,8 +221,8 @@ check("07.2", ...)  # check("07.2", split)
 # - **gradient**: $H$ has pairs with gradients over all images, $g_b$ is of a minibatch;
 # - **pairs**: each $y_i = g_{B_i}(x_{i+1}) - g_{B_i}(x_i)$ is of a minibatch $B_i$ of its own, *the same at both ends*, and $g$ is of all images;
 # - **both**: as in FUSE-PV's second phase on minibatches;
-# - **two-batch pairs**: as *pairs*, but with another minibatch at each end of $s_i$. That is what an L-BFGS gets that
-#   is given a new batch in each step and knows nothing of it, as torch's does.
+# - **two-batch pairs**: as *pairs*, but with another minibatch at each end of $s_i$. That is what an L-BFGS gets that is given a new batch in each
+#   step and knows nothing of it, as torch's does.
 #
 # The reference $p^*$ has all images in every place. Pairs with $s^\top y \le 0$ are left out, as always.
 
@@ -271,8 +269,8 @@ live = pd.DataFrame(errors)
 live.pivot(index="batch", columns="kind", values="error_median")[[*KINDS]].round(2)
 
 # %% [markdown]
-# The table has **medians** of $\lVert p-p^*\rVert^2/\lVert p^*\rVert^2$. A mean would say nothing: now and then some $s_i^\top y_i$ comes
-# out close to zero by chance, $H$ divides by it, and $p$ is a million times too long.
+# The table has **medians** of $\lVert p-p^*\rVert^2/\lVert p^*\rVert^2$. A mean would say nothing: now and then some $s_i^\top y_i$ comes out close
+# to zero by chance, $H$ divides by it, and $p$ is a million times too long.
 
 # %%
 def geometric(values):
@@ -300,22 +298,20 @@ plots.show(fig, alt="Three panels, after 24, 64 and 128 steps of Adam on CIFAR-1
 # **What you see.** The diamonds, *both*, fall with the batch size in all three panels, and faster than the gradient's dotted line. At 32 images the
 # median error is 2.7, 1.3 and 44: the direction is mostly noise. At 2,048 it is 0.004, 0.003 and 0.18.
 #
-# - *The gradient's part* (squares) is parallel to the dotted line: $-Hg$ is linear in $g$, so it inherits the $1/b$. But its height
-#   changes. In the first two panels $H$ takes nine tenths and more of the relative noise away; in the third it makes two to four times as much of it.
-#   $H$ shortens what lies along stiff directions. Where the *noise* lies there, $H$ quietens it; where the *gradient* itself does, as
-#   when Adam bounces across a valley, $H$ shrinks the signal and leaves the noise in the soft directions. (A reading. The table does not prove it.)
-# - *The pairs' part* (triangles) enters through a quotient, $1/s^\top y$, and is far from linear: it falls by factors of
-#   fifty to 1,700 from 32 to 2,048 images, where $1/b$ would be 64. The relative error of a curvature $s^\top y$ itself is 0.5 to 0.9 at 32 images,
-#   and 0.06
-#   to 0.09 at 2,048: like $1/\sqrt b$.
+# - *The gradient's part* (squares) is parallel to the dotted line: $-Hg$ is linear in $g$, so it inherits the $1/b$. But its height changes. In the
+#   first two panels $H$ takes 97 % and more of the relative noise away; in the third it makes two to four times as much of it. $H$ shortens what lies
+#   along stiff directions. Where the *noise* lies there, $H$ quietens it; where the *gradient* itself does, as when Adam bounces across a valley, $H$
+#   shrinks the signal and leaves the noise in the soft directions. (A reading. The table does not prove it.)
+# - *The pairs' part* (triangles) enters through a quotient, $1/s^\top y$, and is far from linear: it falls by factors of fifty to 1,700 from 32 to
+#   2,048 images, where $1/b$ would be 64. The relative error of a curvature $s^\top y$ itself is 0.5 to 0.9 at 32 images, and 0.06 to 0.09 at 2,048:
+#   like $1/\sqrt b$.
 # - *Which is worse?* Answer **c**. At 24 steps the pairs at the smaller batches, at 64 steps they are even, at 128 steps the gradient but for 32
 #   images.
-# - *Two-batch pairs* (crosses) are beyond use nearly everywhere, an error of 19 at 2,048 images even, since $y$ then holds two
-#   independent noises and a difference that shrinks with the step.
+# - *Two-batch pairs* (crosses) are beyond use nearly everywhere, an error of 19 at 2,048 images even, since $y$ then holds two independent noises and
+#   a difference that shrinks with the step.
 #
-# **Quick check 07.3** Adam's steps get ten times shorter, and with them the $s_i$. What happens to the pairs $y_i$ of two *different*
-# minibatches? **(a)** signal and noise both shrink by ten; **(b)** the signal $\approx \nabla^2\! f\, s_i$ shrinks, the noise stays; **(c)** neither
-# changes.
+# **Quick check 07.3** Adam's steps get ten times shorter, and with them the $s_i$. What happens to the pairs $y_i$ of two *different* minibatches?
+# **(a)** signal and noise both shrink by ten; **(b)** the signal $\approx \nabla^2\! f\, s_i$ shrinks, the noise stays; **(c)** neither changes.
 
 # %%
 check("07.3", ...)
@@ -323,9 +319,8 @@ check("07.3", ...)
 # %% [markdown]
 # ### In one number
 #
-# Fit $\text{median error} \sim b^{\,p}$ at each of the nine recorded points (three trajectories, three points each). The points of one
-# trajectory are no independent draws, so we average them and take the interval over the three trajectories: a wide one, with only two degrees
-# of freedom.
+# Fit $\text{median error} \sim b^{\,p}$ at each of the nine recorded points (three trajectories, three points each). The points of one trajectory are
+# no independent draws, so we average them and take the interval over the three trajectories: a wide one, with only two degrees of freedom.
 
 # %%
 def exponent(kind):
@@ -349,13 +344,11 @@ print(f"live: two-batch pairs are worse than one-batch pairs at each size: {(mea
 
 # %% [markdown]
 # The gradient has its $1/b$, with an interval of ±0.06. The minibatch direction has $-1.46$ $[-1.97, -0.95]$: four times the batch divides its
-# squared error by
-# about 7.6 $[3.7, 15]$, more than by four.
+# squared error by about 7.6 $[3.7, 15]$, more than by four.
 #
 # > **Verdict: "larger batches should stabilize second-order updates" holds**, for the direction at a point, in each of nine points on three
-# > trajectories, and more than in proportion: $b^{-1.46}$ $[-1.97, -0.95]$. What is *not* to be had is a batch size that is enough: at 512 images
-# > the error is 0.02 after 24
-# > and 64 steps, and 0.9, all noise, after 128.
+# > trajectories, and more than in proportion: $b^{-1.46}$ $[-1.97, -0.95]$. What is *not* to be had is a batch size that is enough: at 512 images the
+# > error is 0.02 after 24 and 64 steps, and 0.9, all noise, after 128.
 #
 # Reservations: nine points, one learning rate, three trajectories that share a net and a data set; medians of eight directions (three at 2,048); the
 # exponent is fitted over four sizes where the lines are not straight. Every direction made with the true gradient was one of descent, but that says
@@ -367,13 +360,13 @@ print(f"live: two-batch pairs are worse than one-batch pairs at each size: {(mea
 # A single direction is not a run. A line search cuts steps that are too long, and errors of many steps partly cancel. What counts in the end is the
 # net one gets. So, in the second recorded table, FUSE-PV, Adam and Adam with cosine decay train the full net at four batch sizes. The rules:
 #
-# - **Equal cost.** Every run has six passes over 16,384 images in *gradient evaluations counted in images*. So a larger batch
-#   has fewer steps: 3,072 evaluations at 32 images, 48 at 2,048.
-# - **Equal tuning.** At each batch size each contestant has three learning rates to choose from, by the accuracy on 2,048 train images that
-#   are held out, with a seed of its own (one: all that the time allowed).
-# - **FUSE-PV** spends half of the budget on Adam and half on L-BFGS, on minibatches of the same size: $m = 10$, Adam's last ten pairs handed over,
-#   at most four evaluations a step as in the reference code. Each pair that is collected costs one more evaluation, ten in all, a fifth
-#   of the budget at 2,048 images.
+# - **Equal cost.** Every run has six passes over 16,384 images in *gradient evaluations counted in images*. So a larger batch has fewer steps: 3,072
+#   evaluations at 32 images, 48 at 2,048.
+# - **Equal tuning.** At each batch size each contestant has three learning rates to choose from, by the accuracy on 2,048 train images that are held
+#   out, with a seed of its own (one: all that the time allowed).
+# - **FUSE-PV** spends half of the budget on Adam and half on L-BFGS, on minibatches of the same size: $m = 10$, Adam's last ten pairs handed over, at
+#   most four evaluations a step as in the reference code. Each pair that is collected costs one more evaluation, ten in all, a fifth of the budget at
+#   2,048 images.
 # - **Five seeds**: the reference's 0, 1, 2, 42 and one more, 3. A seed decides initial weights and the order of the images.
 
 # %%
@@ -389,8 +382,8 @@ print("learning rate", tuned, "\ntest accuracy, %, mean of five seeds", mean.rou
 #
 #     OMP_NUM_THREADS=1 FUSE_DATA=folder python benchmarks/batch_size_07.py
 #
-# > **Predict.** How do standard deviations over five seeds tell methods apart, if one is twice the other? **(a)** safely; **(b)** hardly: an
-# > interval of the ratio holds 1.
+# > **Predict.** How do standard deviations over five seeds tell methods apart, if one is twice the other? **(a)** safely; **(b)** hardly: an interval
+# > of the ratio holds 1.
 
 # %%
 def interval_of_sd(values):
@@ -411,7 +404,7 @@ for shift, name in zip((-0.16, 0, 0.16), NAMES.values(), strict=True):
 for ax in (left, right):
     ax.set_xticks(range(4), sorted(runs.batch.unique()))
     ax.set(xlabel="batch size b")
-left.set(title="test accuracy at the end, %: seeds, and their mean in large")
+left.set(title="test accuracy at the end, %")
 right.set(title="standard deviation over five seeds, points", yscale="log", yticks=[0.3, 1, 3, 10], yticklabels=[0.3, 1, 3, 10])
 fig.tight_layout(rect=(0, 0, 1, 0.92))
 fig.legend(*left.get_legend_handles_labels(), loc="upper center", ncols=3)
@@ -421,9 +414,8 @@ plots.show(fig, alt="Left: test accuracy at the end of the recorded runs over th
 
 # %% [markdown]
 # **What you see.** At 32 images FUSE-PV is at the bottom: four of five seeds end at chance, the fifth at 17 %, where Adam has 50 %. From 128 images
-# on it trains,
-# and stays behind Adam, by four to five points. Small batches win for everybody: the same budget pays for more steps. And the
-# right panel: the intervals of nearly all standard deviations overlap, each spans a factor of five (answer **b**).
+# on it trains, and stays behind Adam, by four to five points. Small batches win for everybody: the same budget pays for more steps. And the right
+# panel: the intervals of nearly all standard deviations overlap, each spans a factor of five (answer **b**).
 #
 # What happened at 32 images can be seen in the curves:
 
@@ -447,18 +439,16 @@ plots.show(fig, alt="Four panels, one for each batch size: train loss over passe
            "seeds at each pass; a dotted line marks FUSE-PV's switch. At 32 images its loss shoots up after it; elsewhere it goes on falling, more slowly.")
 
 # %% [markdown]
-# **What you see.** At 32 images both are one line until the switch, as they must be, and from there the loss of FUSE-PV goes from 1.42 to 2.50, *above*
-# $\log 10 = 2.30$, which a net that knows nothing has. With a relative error of 1 to 40 in the direction (section 3) and $t = 1$, each step fits its
-# own 32 images
-# and forgets the others. At 128 images the second half brings 0.02, at 512 it brings 0.04, and at 2,048, in six or seven steps, 0.04 from the last
-# mark on;
-# so the larger the batch, the better a step. But Adam brings more in the same half: 0.15 at 128, 0.17 at 512.
+# **What you see.** At 32 images both are as good as one line until the switch, and from there the loss of FUSE-PV goes from 1.42 to 2.50, *above*
+# $\log 10 = 2.30$, which a net that knows nothing has. With a relative error of 1 to 40 in the direction (section 3) a step fits its own 32 images at
+# the cost of the others; section 5 watches one do so. At 128 images the second half brings 0.02, at 512 it brings 0.04, and at 2,048, in six or seven
+# steps, 0.04 from the last mark on; so the larger the batch, the better a step. But Adam brings more in the same half: 0.15 at 128, 0.17 at 512.
 #
 # (The switch is after half of the *budget*, in steps of Adam; as the pairs cost ten evaluations more, at 2,048 images it comes after 4.25 passes. And
 # by six passes nobody here has converged: with a larger budget the order of the batch sizes may be another.)
 #
-# **Exercise 07.4** At 2,048 images six passes over 16,384 pay for 48 evaluations. FUSE-PV makes 24 steps of Adam, of which the last ten cost
-# one more evaluation each, for the pairs. How many *whole* L-BFGS steps can follow, if each takes three evaluations?
+# **Exercise 07.4** At 2,048 images six passes over 16,384 pay for 48 evaluations. FUSE-PV makes 24 steps of Adam, of which the last ten cost one more
+# evaluation each, for the pairs. How many *whole* L-BFGS steps can follow, if each takes three evaluations?
 
 # %%
 check("07.4", ...)
@@ -483,10 +473,8 @@ pd.DataFrame(differences).pivot(index="b", columns="FUSE-PV minus").swaplevel(ax
 # freedom}$$
 #
 # if the values are normal. With five seeds each, $F_{0.975} = 9.6$: **the interval reaches a factor of 9.6 to both sides**. Only a variance that is
-# ten times
-# the other would show. Pooling three batch sizes (each about its own mean, 12 degrees of freedom) brings the factor down to 3.3. The F interval
-# leans on
-# normality; the Brown–Forsythe test, which does not, is put beside it where it matters.
+# ten times the other would show. Pooling three batch sizes (each about its own mean, 12 degrees of freedom) brings the factor down to 3.3. The F
+# interval leans on normality; the Brown–Forsythe test, which does not, is put beside it where it matters.
 
 # %%
 def of(name, *sizes):
@@ -518,29 +506,24 @@ print(f"clearly behind: {behind}")
 print(f"variances that differ, of {len(ratios)}: {[key for key, r in ratios.iterrows() if r.low > 1 or r.high < 1]}")
 
 # %% [markdown]
-# In every row FUSE-PV's accuracy is clearly lower than that of both Adams. Its *variance* is another matter: from 128 to 2,048 images it is 1.9
-# times Adam's,
-# with an interval from 0.6 to 6.3; and between 128 and 2,048 images nothing shows for anyone. The one ratio whose interval leaves 1 out is that
-# against 32 images,
-# and it is not to be trusted: 10.0, 10.0, 17.1, 10.0 and 10.7 are one lucky seed and four at chance, nothing like a normal distribution, and Brown
-# and Forsythe's test
-# gives p = 0.52.
+# In every row FUSE-PV's accuracy is clearly lower than that of both Adams. Its *variance* is another matter: from 128 to 2,048 images it is 1.9 times
+# Adam's, with an interval from 0.6 to 6.3; and between 128 and 2,048 images nothing shows for anyone. The one ratio whose interval leaves 1 out is
+# that against 32 images, and it is not to be trusted: 10.0, 10.0, 17.1, 10.7 and 10.0 are one lucky seed and four at chance, nothing like a normal
+# distribution, and Brown and Forsythe's test gives p = 0.52.
 #
-# > **Verdict: "slightly higher variance" is not shown**, at these scales: ratio of variances 1.9 $[0.58, 6.3]$ over three batch sizes of five
-# > seeds. It may well be so. The reference protocol has four seeds; with four, the interval of one ratio reaches a factor of 15 to both sides, so no
-# > four seeds could have shown it.
+# > **Verdict: "slightly higher variance" is not shown**, at these scales: ratio of variances 1.9 $[0.58, 6.3]$ over three batch sizes of five seeds. It
+# > may well be so. The reference protocol has four seeds; with four, the interval of one ratio reaches a factor of 15 to both sides, so that four seeds
+# > cannot show a difference that is slight.
 # >
 # > **Verdict: "mitigated by increasing the batch size" is not shown for the variance of the end result**: from 128 to 2,048 images it is 1.7
-# > $[0.18, 16]$
-# > times as large. For its *cause*, the noise in the approximation of the Hessian, it holds (section 3), and for the end result itself from 32
-# > images to 128: from ruin to training.
+# > $[0.18, 16]$ times as large. For its *cause*, the noise in the approximation of the Hessian, it holds (section 3), and for the end result itself
+# > from 32 images to 128: from ruin to training.
 #
 # Reservations. One tuning seed, three learning rates, and in six of the twelve cases the winner is at the edge of its three (Adam at 512, with cosine
-# decay at 32, 128 and 512, FUSE-PV at 128 and 512, all at the large end), so that wider grids would lift some of them. FUSE-PV at 32 images was at
-# 20 % at
-# best in tuning: none of its learning rates helped, and a smaller first trial step, `full_batch=True` on growing batches or fewer L-BFGS steps were
-# not tried. The images are 16x16
-# and the budget small; at six passes Adam with cosine decay is behind Adam at the large batches, since its steps shrink before it has arrived.
+# decay at 32, 128 and 512, FUSE-PV at 128 and 512, all at the large end), so that wider grids would lift some of them. FUSE-PV at 32 images was at 20
+# % at best in tuning: none of its learning rates helped, and a smaller first trial step, `full_batch=True` on growing batches or fewer L-BFGS steps
+# were not tried. The images are 16x16 and the budget small; at six passes Adam with cosine decay is behind Adam at the large batches, presumably
+# since its steps shrink before it has arrived.
 #
 # ## 5 · Live: what one step does to all images
 #
@@ -577,6 +560,7 @@ class Spent(Exception):
     """The budget does not allow another evaluation."""
 
 
+# %%
 def train(b, rule, half):
     """One run at equal cost: (the net, what the first 40 steps after step `half` did, a row each)."""
     global net
@@ -631,17 +615,15 @@ plots.show(fig, alt="Three panels by batch size: the loss over all training imag
            "and for FUSE-PV, whose second half is L-BFGS on minibatches.")
 
 # %% [markdown]
-# **What you see.** At 32 images L-BFGS's line zigzags: nearly every second step raises the loss over all images, some by a third. At 128 images it
-# is nearly
-# calm, at 512 it falls step by step, and there each of its steps brings more than one of Adam's. So larger batches do steady the second phase, and
-# one sees it with the naked eye. But at 512 there are four such steps, where Adam makes twenty: in this budget Adam's net is the better one at every
-# size (last column).
+# **What you see.** At 32 images L-BFGS's line zigzags. Adam's steps raise the loss over all images as often, but by 3 % at most, L-BFGS's by up to 27
+# %. At 128 images it is nearly calm, at 512 it falls step by step, and there each of its steps brings more than one of Adam's. So larger batches do
+# steady the second phase, and one sees it with the naked eye. But at 512 there are four such steps, where Adam makes twenty: in this budget Adam's
+# net is the better one at every size (last column).
 #
 # And a surprise, in the checked line below: **not one** of these steps failed to lower the loss of *its own* minibatch. Most took $t = 1$ at once.
-# The line search tests the
-# function that the direction was made for, the minibatch's, so it cannot tell signal from noise. A report
-# that looks healthy says nothing about the batch size. What would: the variance of the gradients within the batch, which the
-# progressive batching of Bollapragada et al. (below) looks at before each step.
+# The line search tests the function that the direction was made for, the minibatch's, so it cannot tell signal from noise. A report that looks
+# healthy says nothing about the batch size. What would: the variance of the gradients within the batch, which the progressive batching of
+# Bollapragada et al. (below) looks at before each step.
 #
 # The last two columns of the table are a warning. At 512 images Adam's net has a test accuracy of 10 %, chance, with the running means, and
 # 68 % with fresh ones. Its weights are fine; the means are those of a net of some ten steps ago. Whoever compares short runs of nets with batch norm,
@@ -655,14 +637,12 @@ print(f"largest rise over all images, 32 images above 128: {lines.loc[(32, 'FUSE
 # %% [markdown]
 # ## Summary
 #
-# - The noise of a gradient falls like $1/b$, exactly. A minibatch L-BFGS direction's falls faster, $b^{-1.46}$ $[-1.97, -0.95]$, as it
-#   divides by noisy curvatures: at 32 images the error is 1 to 44 times the direction, at 2,048 it is 0.003 to 0.18 times (squared).
-# - Of its two sources, the noise of the pairs goes away quickly if both ends of a pair see one minibatch, and never does if they see two. That of
-#   the gradient
-#   is quietened by $H$ at some points and amplified at others.
-# - **Do larger batches steady the second phase? Yes**, and at 32 images it needs it badly: it ruins the net there. **Do they make it win?** Not
-#   here: at equal budgets FUSE-PV ends
-#   4 to 5 points below Adam at 128 to 2,048 images, and 38 below at 32.
+# - The noise of a gradient falls like $1/b$, exactly. A minibatch L-BFGS direction's falls faster, $b^{-1.46}$ $[-1.97, -0.95]$, as it divides by
+#   noisy curvatures: at 32 images the error is 1 to 44 times the direction, at 2,048 it is 0.003 to 0.18 times (squared).
+# - Of its two sources, the noise of the pairs goes away quickly if both ends of a pair see one minibatch, and never does if they see two. That of the
+#   gradient is quietened by $H$ at some points and amplified at others.
+# - **Do larger batches steady the second phase? Yes**, and at 32 images it needs it badly: it ruins the net there. **Do they make it win?** Not here:
+#   at equal budgets FUSE-PV ends 4 to 5 points below Adam at 128 to 2,048 images, and 38 below at 32.
 # - A line search on the minibatch does not see any of this. Each step lowers its own loss.
 # - Five seeds hardly say anything about a variance: the interval reaches a factor of ten to both sides. "Slightly higher variance" is not shown, and
 #   not refuted.
@@ -681,8 +661,7 @@ print(f"largest rise over all images, 32 images above 128: {lines.loc[(32, 'FUSE
 #   [doi 10.1080/01621459.1974.10482955](https://doi.org/10.1080/01621459.1974.10482955)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one: [05 · Switchover criteria: when to
-# switch](05_switchover_criteria.ipynb).
-# After it: [14 · Overhead: what a step costs in time, memory and waiting](14_overhead.ipynb).
+# switch](05_switchover_criteria.ipynb). After it: [14 · Overhead: what a step costs in time, memory and waiting](14_overhead.ipynb).
 
 # %%
 effective = {"dataset": dataset, "rows": rows, "average": average, "seed": seed, "steps": steps, "lr": lr, "draws": draws, "sets": sets,
