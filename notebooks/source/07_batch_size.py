@@ -14,7 +14,7 @@
 #
 # **You need first**: [02 · L-BFGS](02_lbfgs.ipynb) for curvature pairs and the compact form, [03 · FUSE-PV](03_fuse_pv.ipynb) for the switch.
 #
-# **Minutes**: 25 to read, 1 to run. With `profile="full"`, on CIFAR-10, which you need to have: three minutes
+# **Minutes**: 25 to read, 1 to run. With `profile="full"`, on CIFAR-10, which you need to have: 4 on one core.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
