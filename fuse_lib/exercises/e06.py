@@ -100,6 +100,22 @@ EXERCISES = (
     ),
     Exercise(
         "06.4",
+        Number(
+            0.4,
+            "30 of 50 passes are 60 %, so the switch comes at 40 % of the budget at the latest.",
+            [
+                (0.6, "that is the share after the switch; F is the share before it."),
+                (20.0, "those are the passes before the switch; F is their share of the 50."),
+                (0.8, "with 20 % of 50 passes left there are 10 full gradients."),
+                (0.375, "that is 30 of 80; the budget is 50 passes."),
+            ],
+        ),
+        0.4,
+        "A full-batch gradient costs one pass, however many images there are. 50 − 30 = 20 passes before the switch, F = 20/50 = 0.4.",
+        ["How many passes does one full-batch gradient cost?", "Which share of 50 passes may be gone when 30 are to be left?"],
+    ),
+    Exercise(
+        "06.5",
         Choice(
             "b",
             "the seeds are shared, so what counts is the scatter of the differences, which may be much smaller, or larger.",
@@ -109,7 +125,7 @@ EXERCISES = (
             },
         ),
         "b",
-        "(b). If each seed has the first 0.3 ahead, the difference is 0.3 ± 0.0; if the runs of one seed have nothing in common, about 0.3 ± 0.3 to 0.4. The means do not tell.",
+        "(b). If each seed has the first 0.3 ahead, the difference is 0.3 ± 0.0; if the runs of one seed have nothing in common, about 0.3 ± 0.4. The means do not tell.",
         ["What do two runs of one seed share?", "Which numbers would `lab.paired` look at?"],
     ),
 )

@@ -27,7 +27,7 @@ def whole(trials):
     return max(trials, key=lambda t: (mean(t["held_out_accuracy"]), -mean(t["held_out_loss"])))
 
 
-RIGHT = {"06.1": [117, 117.19], "06.2": [by_sorting], "06.3": [2], "06.4": ["(b)"]}
+RIGHT = {"06.1": [117, 117.19], "06.2": [by_sorting], "06.3": [2], "06.4": [0.4], "06.5": ["(b)"]}
 WRONG = {
     "06.1": [(1, "counted in rows"), (0.00853, "other way round"), (2343.75, "whole budget")],
     "06.2": [
@@ -46,5 +46,6 @@ WRONG = {
         (38, "hold zero"),
         (0.8715, "at least one"),
     ],
-    "06.4": [("a", "no test of their difference"), ("c", "luck"), ("d", "letters")],
+    "06.4": [(0.6, "before it"), (20, "share of the 50"), (0.8, "10 full gradients"), (0.375, "50 passes")],
+    "06.5": [("a", "no test of their difference"), ("c", "luck"), ("d", "letters")],
 }
