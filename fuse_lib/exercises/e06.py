@@ -30,7 +30,9 @@ CASES = [
     ),
     (
         _trials(
-            ("a", [0.5, 0.5], [0.25, 0.25], 0.5), ("b", [0.75, 0.5], [1.0, 0.5], 0.5), ("c", [0.5, 0.75], [0.5, 0.5], 0.5)
+            ("a", [0.5, 0.5], [0.25, 0.25], 0.5),
+            ("b", [0.75, 0.5], [1.0, 0.5], 0.5),
+            ("c", [0.5, 0.75], [0.5, 0.5], 0.5),
         ),
         "c",
         {
@@ -85,18 +87,24 @@ EXERCISES = (
         "06.3",
         Number(
             2.0,
-            "5 · 4 · 2 = 40 intervals, of which one in twenty. Two \"findings\", with nothing to find.",
+            '5 · 4 · 2 = 40 intervals, of which one in twenty. Two "findings", with nothing to find.',
             [
                 (0.05, "that is the chance of one interval. How many are there?"),
                 (40.0, "that is how many intervals there are; one in twenty of them leaves zero out."),
                 (1.0, "five baselines, four data sets and *two* measures."),
                 (38.0, "those are the ones that hold zero."),
-                (0.8715, "that is the chance that at least one does (were they independent); the mean number is asked for."),
+                (
+                    0.8715,
+                    "that is the chance that at least one does (were they independent); the mean number is asked for.",
+                ),
             ],
         ),
         2.0,
         "5 baselines · 4 data sets · 2 measures = 40 intervals; 40 · 0.05 = 2, whether or not they depend on one another.",
-        ["How many intervals are there?", "Each leaves zero out with probability 0.05; the mean of a sum is the sum of the means."],
+        [
+            "How many intervals are there?",
+            "Each leaves zero out with probability 0.05; the mean of a sum is the sum of the means.",
+        ],
     ),
     Exercise(
         "06.4",
@@ -112,7 +120,10 @@ EXERCISES = (
         ),
         0.4,
         "A full-batch gradient costs one pass, however many images there are. 50 − 30 = 20 passes before the switch, F = 20/50 = 0.4.",
-        ["How many passes does one full-batch gradient cost?", "Which share of 50 passes may be gone when 30 are to be left?"],
+        [
+            "How many passes does one full-batch gradient cost?",
+            "Which share of 50 passes may be gone when 30 are to be left?",
+        ],
     ),
     Exercise(
         "06.5",

@@ -378,7 +378,7 @@ def counted(table):
     sign = np.where(table.value == "points", 1, -1)
     clear = np.where(table.low > 0, 1, np.where(table.high < 0, -1, 0)) * sign
     verdict = pd.Series(clear, index=table.index).map({1: "ahead", -1: "behind", 0: "not shown"})
-    return pd.crosstab([table.value, table.baseline], verdict).reindex(columns=["ahead", "not shown", "behind"], fill_value=0)
+    return pd.crosstab([table.value, table.baseline], verdict).reindex(columns=["ahead", "not shown", "behind"], fill_value=0).rename_axis(columns=None)
 
 
 both = pd.concat({"each at 95 %": counted(family), f"all {k} at 95 %": counted(strict)}, axis=1)
@@ -456,6 +456,7 @@ def loss_axis(ax, where):
         ax.yaxis.set_minor_formatter(plt.NullFormatter())
 
 
+# %%
 DRAWN = [name for name in plots.STYLES if name in TUNED] + ["FUSE-PV"]
 fig, panels = facets(height=2.7)
 for where, ax in panels.items():
@@ -560,8 +561,8 @@ plots.show(fig, alt="The last two thirds of the budget, each seed a line. FUSE-P
            "Adam with cosine decay sinks smoothly to the lowest loss in most panels.")
 
 # %% [markdown]
-# **What you see.** Two things, after the point where red leaves blue. *Where Adam bounces* (Fashion-MNIST and USPS) the red seeds draw together near
-# Adam's lower edge: a line
+# **What you see.** Two things, after the point where red leaves blue. *Where Adam bounces* (Fashion-MNIST and USPS) the red seeds draw together,
+# in the middle of Adam's or a little lower: a line
 # search on the whole objective does not bounce. *Where Adam still goes down* (KMNIST, and MNIST with the MLP) red flattens out, and Adam passes below:
 # the passes that the full gradients
 # cost would have been hundreds of steps of Adam. On USPS with the MLP, where L-BFGS goes on with larger minibatches, the loss first *rises*, then
@@ -574,7 +575,7 @@ for where in PAIRS:
     share = float(some.loc["FUSE-PV", "setting"].str.extract(r"budget:([\d.]+)")[0].iloc[0])
     kind = "full batch" if "second_batch=full" in some.loc["FUSE-PV", "setting"].iloc[0] else "larger minibatches"
     second = some.loc["FUSE-PV", "evals"] - round(share * steps)
-    print(f"{where}: {second.min()} to {second.max()} evaluations after the switch ({kind}); "
+    print(f"{where}: {second.mean():.0f} evaluations after the switch ({kind}); "
           f"budget used {some.loc['FUSE-PV', 'samples'].mean() / some.loc['Adam', 'samples'].mean():.0%} of Adam's")
 
 # %% [markdown]
