@@ -14,7 +14,7 @@
 #
 # **You need first**: [00 · Start here](00_start_here.ipynb); sections 4 and 6 of [05 · Criteria](05_switchover_criteria.ipynb) help.
 #
-# **Minutes**: 25 to read, 1 to run. With `profile="full"`: 4 on one core.
+# **Minutes**: 25 to read, 1 to run. With `profile="full"`: 9 on a core that others used as well.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -211,8 +211,8 @@ print("seeds:", sorted(int(s) for s in runs.seed.unique()), "  commit:", ", ".jo
 
 # %%
 def said(values, scale, digits):
-    mean, low, high, n = lab.interval(values)
-    return f"{scale * mean:.{digits}f} ± {scale * (high - mean):.{digits}f}"
+    i = lab.interval(values)
+    return f"{scale * i.mean:.{digits}f} ± {scale * (i.high - i.mean):.{digits}f}"
 
 
 def shown(value, scale, digits):
