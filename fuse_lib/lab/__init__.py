@@ -41,9 +41,10 @@ The rules of the experiments:
 - Settings are chosen on a `holdout` of the train rows, not on the test part.
 - On a CPU, call `lab.keep_memory()` first where a model is large (see memory.py); `grid`'s own workers do.
 - A data set whose split is not the publisher's is `unofficial` in each of its rows.
+- Two optimizers are compared seed by seed: `lab.paired` gives the mean difference and its interval.
 
 Read the files in this order: optimizers, settings, batches, objective, provenance, loop,
-records, plan, memory, grid.
+records, plan, memory, grid; statistics stands by itself.
 """
 
 from __future__ import annotations
@@ -55,17 +56,22 @@ from fuse_lib.lab.optimizers import CONTESTANTS
 from fuse_lib.lab.plan import expand, read
 from fuse_lib.lab.provenance import provenance
 from fuse_lib.lab.settings import Settings
+from fuse_lib.lab.statistics import Interval, interval, paired, sign_test
 
 __all__ = [
     "COLUMNS",
     "CONTESTANTS",
+    "Interval",
     "Result",
     "RunsFailed",
     "Settings",
     "expand",
     "grid",
+    "interval",
     "keep_memory",
+    "paired",
     "provenance",
     "read",
     "run",
+    "sign_test",
 ]

@@ -1,0 +1,86 @@
+"""fuse_lib.lab.statistics: intervals and tests against SciPy's, what is paired, and what is refused."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fuse_lib.lab import interval, paired, sign_test
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.999])
+@pytest.mark.parametrize("n", [2, 3, 5, 40])
+def test_the_interval_is_students(n, level):
+    values = np.random.default_rng(n).normal(3.0, 2.0, n)
+    found = interval(values, level)
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(level)
+    assert found == pytest.approx((values.mean(), low, high, n), rel=1e-12)
+
+
+def test_small_differences_of_large_values_keep_their_digits():
+    found = interval([1e8 + 0.25, 1e8 + 0.5, 1e8 + 0.75])
+    assert found.high - found.mean == pytest.approx(4.302653 * 0.25 / math.sqrt(3), rel=1e-6)
+
+
+def test_nan_is_left_out_and_counted():
+    assert interval([1.0, math.nan, 3.0]) == interval([1.0, 3.0])
+    assert interval([1.0, math.nan, 3.0]).n == 2
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [1.0, math.inf, 2.0]])
+def test_what_has_no_interval_is_an_error(values):
+    with pytest.raises(ValueError, match=r"values: got .*two or more finite"):
+        interval(values)
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, -0.1])
+def test_a_level_is_between_0_and_1(level):
+    with pytest.raises(ValueError, match="level: got"):
+        interval([1.0, 2.0], level)
+
+
+def table():
+    """Two data sets, two optimizers, three seeds; the rows in no order."""
+    rows = [(d, o, s, 10 * s + (d == "b") + (o == "x") * (1 + s * s)) for d in "ab" for o in "xy" for s in range(3)]
+    runs = pd.DataFrame(rows, columns=["dataset", "optimizer", "seed", "loss"])
+    return runs.sample(frac=1.0, random_state=0)
+
+
+def test_pairs_are_made_by_seed_whatever_the_order_of_the_rows():
+    runs = table()
+    one = runs[runs.dataset == "a"]
+    assert paired(one, "loss", "seed", "optimizer", "x", "y") == interval([1, 2, 5])
+    assert paired(one, "loss", "seed", "optimizer", "y", "x") == interval([-1, -2, -5])
+    assert paired(runs, "loss", ["dataset", "seed"], "optimizer", "x", "y") == interval([1, 2, 5, 1, 2, 5])
+    assert paired(one, "loss", "seed", "optimizer", "x", "y", 0.5) == interval([1, 2, 5], 0.5)
+
+
+def test_a_pair_without_a_partner_or_with_nan_does_not_count():
+    one = table().query("dataset == 'a'")
+    lone = one[(one.optimizer != "y") | (one.seed != 1)]
+    assert paired(lone, "loss", "seed", "optimizer", "x", "y") == interval([1, 5])
+    nan = one.assign(loss=one.loss.where(one.seed != 2))
+    assert paired(nan, "loss", "seed", "optimizer", "x", "y") == interval([1, 2])
+
+
+def test_a_name_that_is_not_there_or_a_pair_that_is_there_twice_is_an_error():
+    runs = table()
+    with pytest.raises(ValueError, match="baseline: got 'z'; allowed in the column 'optimizer' is one of"):
+        paired(runs, "loss", ["dataset", "seed"], "optimizer", "x", "z")
+    with pytest.raises(ValueError, match=r"by: got 'seed'; .* there twice"):
+        paired(runs, "loss", "seed", "optimizer", "x", "y")
+    with pytest.raises(KeyError):
+        paired(runs, "gap", ["dataset", "seed"], "optimizer", "x", "y")
+
+
+@pytest.mark.parametrize(("more", "fewer"), [(0, 0), (1, 0), (5, 5), (9, 1), (1, 9), (40, 22)])
+def test_the_sign_test_is_the_binomial_one(more, fewer):
+    expected = stats.binomtest(more, more + fewer).pvalue if more + fewer else 1.0
+    assert sign_test(more, fewer) == pytest.approx(expected, rel=1e-12)
+
+
+def test_counts_are_not_negative():
+    with pytest.raises(ValueError, match="fewer: got -1"):
+        sign_test(3, -1)
