@@ -1,7 +1,8 @@
-"""Notebook 09: evaluations to a target over the target, for FUSE-PV, Adam, SGD and L-BFGS; and what ζ has to do with it.
+"""Notebook 09: evaluations to a target over the target, for FUSE-PV, Adam, SGD and L-BFGS; and the best ζ.
 
-    OMP_NUM_THREADS=1 python benchmarks/complexity_09.py          makes data/results/09_runs.csv and 09_problems.csv
-    OMP_NUM_THREADS=1 python benchmarks/complexity_09.py --show   prints what they say
+    OMP_NUM_THREADS=1 python benchmarks/complexity_09.py
+
+makes data/results/09_runs.csv and 09_problems.csv (the problems' constants).
 
 A row is a run of one seed, which decides the start and the order of the minibatches. A group of runs that is in the
 table already is not made again, so that a killed script goes on where it was. Delete the tables to begin anew.
@@ -10,7 +11,7 @@ Cost is counted in passes: gradient evaluations of b rows cost b/n; on the quadr
 is a pass. Columns of a run:
     gap E     passes until (f − f*)/(f₀ − f*) ≤ E at an evaluated point
     now Z     passes until ‖∇f‖²/‖∇f₀‖² ≤ Z (over all rows)
-    mean Z    passes until the mean over all steps so far of ‖g‖² as the optimizer sees it is ≤ Z ‖∇f₀‖², the paper's rule
+    mean Z    passes until the mean over all steps so far of the ‖g‖² that the optimizer sees is ≤ Z ‖∇f₀‖²
     switch    passes before the switch; zeta: ‖∇f‖²/‖∇f₀‖² there
 A cell is empty where it was not reached. What is over all rows is looked at on a geometric grid of steps (5 % apart)
 while minibatches run, which costs nothing in the table, and at each evaluation on all rows.
@@ -19,9 +20,10 @@ while minibatches run, which costs nothing in the table, and at each evaluation 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import complexity_problems as problems
@@ -31,6 +33,8 @@ from complexity_problems import Problem
 from provenance import provenance
 
 from fuse_lib import FusePV
+from fuse_lib.optim.observation import Observation
+from fuse_lib.switchover import Criterion
 
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
 RUNS, PROBLEMS = RESULTS / "09_runs.csv", RESULTS / "09_problems.csv"
@@ -46,6 +50,31 @@ EVALS = 3000
 PASSES = 100.0
 COSINE = [4.0, 8.0, 16.0, 32.0, 64.0]
 POINTS = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]  # passes of Adam before the switch
+
+
+@dataclass(frozen=True)
+class Slower(Criterion):
+    """The derived rule: switch when Adam's rate, in e-folds of ‖g‖² a pass, has fallen below L-BFGS's.
+
+    Adam's is p/t after t passes where ‖g‖² falls like t^−p; p is measured from the means over the last half of the
+    steps and over the quarter before. rate: L-BFGS's, e-folds of ‖∇f‖² an evaluation. cost: passes a step.
+    """
+
+    rate: float
+    cost: float
+    reads = ("grad_norm_sq",)
+
+    def memory(self) -> dict:
+        return super().memory() | {"sums": [0.0] * 10_000, "count": 0}  # cumulated; more steps are not asked for here
+
+    def met(self, seen: Observation, memory: dict) -> bool:
+        t, sums = memory["count"] + 1, memory["sums"]
+        memory["count"], sums[t] = t, sums[t - 1] + seen.grad_norm_sq
+        if t < 8:
+            return False
+        last, before = t - t // 2, t // 2 - t // 4
+        falls = math.log((sums[t // 2] - sums[t // 4]) / before) - math.log((sums[t] - sums[t // 2]) / last)
+        return falls / math.log(2.0) < self.rate * t * self.cost
 
 
 class Targets:
@@ -117,7 +146,13 @@ def first_order(
     ]
 
 
-def fuse(problem: Problem, rule: str | Callable, lr: float, limit: float, seed: int, m: int, adam_limit: float) -> dict:
+def _relative(zeta: float, tail: str, norm_sq: float) -> str:
+    return f"gradnorm:{zeta * norm_sq!r}{tail}"
+
+
+def fuse(
+    problem: Problem, rule: str | Criterion | Callable, lr: float, limit: float, seed: int, m: int, adam_limit: float
+) -> dict:
     """FUSE-PV: Adam on minibatches, then L-BFGS on all rows, until nothing can be gained or so many passes are spent.
 
     rule: a switchover string, or a function of ‖∇f₀‖² to one.
@@ -128,7 +163,7 @@ def fuse(problem: Problem, rule: str | Callable, lr: float, limit: float, seed: 
     handover = "pairs" if problem.n == 1 else "none"
     opt = FusePV([w], lr=lr, switchover=rule, history_size=m, full_batch=True, handover=handover)
     passes, step, total, switch, zeta = 0.0, 0, 0.0, None, None
-    grid, rows = looks(10**6), None
+    grid, rows = looks(10**6), None  # rows: of the coming evaluation; None for all
 
     def closure() -> torch.Tensor:
         nonlocal passes, norm_sq
@@ -220,7 +255,9 @@ def fuse_group(table: Table, problem: Problem, part: str, rule, setting: str, lr
     )  # fmt: skip
 
 
-def deterministic(table: Table, problem: Problem, adam: list[float], sgd: list[tuple[str, float]], target: str) -> None:
+def deterministic(
+    table: Table, problem: Problem, adam: list[float], sgd: list[tuple[str, float]], target: str, zetas: list[float]
+) -> None:
     """Adam, SGD, L-BFGS and FUSE-PV under the literal rule and the last-step one, over ζ."""
     part, rows = "deterministic", {}
     for lr in adam:
@@ -237,10 +274,10 @@ def deterministic(table: Table, problem: Problem, adam: list[float], sgd: list[t
                         lambda lr=lr, budget=budget: first_order(problem, "Adam", lr, budget, True))  # fmt: skip
     lr = best_lr(rows, target)
     fuse_group(table, problem, part, "always", "always", lr, EVALS, 10)
-    for zeta in MEAN:
+    for zeta in zetas:
         for name, tail in (("mean", ""), ("last", ":1")):
-            fuse_group(table, problem, part, lambda n, z=zeta, t=tail: f"gradnorm:{z * n!r}{t}", f"{name}:{zeta:.2g}", lr,
-                       2 * EVALS, 10, EVALS)  # fmt: skip
+            rule = partial(_relative, zeta, tail)
+            fuse_group(table, problem, part, rule, f"{name}:{zeta:.2g}", lr, 2 * EVALS, 10, EVALS)
 
 
 def stochastic(
@@ -276,6 +313,50 @@ def stochastic(
     return lr
 
 
+def score(rows: list[dict], best: dict[str, float]) -> float:
+    """Geometric mean, over the gaps below 1e-2, of a rule's mean cost over the best switch point's."""
+    logs = []
+    for column, least in best.items():
+        costs = [row.get(column) for row in rows]
+        logs.append(math.inf if any(pd.isna(c) for c in costs) else math.log(sum(costs) / len(costs) / least))
+    return math.exp(sum(logs) / len(logs))
+
+
+def cheapest(table: Table, name: str) -> dict[str, float]:
+    """For each gap below 1e-2, the lowest mean cost over the switch points."""
+    runs = pd.DataFrame([r for r in table.rows if r["problem"] == name and str(r["setting"]).startswith("passes:")])
+    columns = [f"gap {e:.2g}" for e in GAPS[2:8]]
+    return runs.groupby("setting")[columns].mean().min().to_dict()
+
+
+def rules(table: Table, made: dict[str, tuple[Problem, float]], tuning: list[str]) -> None:
+    """Rules tuned on some problems, and run on all of them. made: name → problem and Adam's lr."""
+    rates, scores = [], {}
+    for name in tuning:
+        problem, lr = made[name]
+        alone = [r for r in table.rows if r["problem"] == name and r["setting"] == "passes:0"]
+        rates += [math.log(1e6) / (r["now 1e-08"] - r["now 0.01"]) for r in alone]
+        best = cheapest(table, name)
+        for zeta in THRESHOLDS:
+            rows = fuse_group(table, problem, "rule", f"gradnorm:{zeta}:50", f"gradnorm:{zeta}:50", lr, 2000, 50, 64)
+            scores.setdefault(f"gradnorm:{zeta}:50", []).append(score(rows, best))
+        for point in POINTS:
+            rows = [r for r in table.rows if r["problem"] == name and r["setting"] == f"passes:{point:g}"]
+            scores.setdefault(f"passes:{point:g}", []).append(score(rows, best))
+    mean = {setting: math.prod(values) ** (1 / len(values)) for setting, values in scores.items()}
+    print({k: round(v, 3) for k, v in mean.items()})
+    tuned = min((k for k in mean if k.startswith("gradnorm")), key=mean.get)
+    rate = math.exp(sum(map(math.log, rates)) / len(rates))
+    print(
+        f"tuned: {tuned}, {min((k for k in mean if k.startswith('passes')), key=mean.get)}, rate {rate:.3f}", flush=True
+    )
+    for problem, lr in made.values():
+        for setting in ("gradnorm:1e-3:50", tuned):
+            fuse_group(table, problem, "rule", setting, setting, lr, 2000, 50, 64)
+        slower = Slower(rate, problem.batch / problem.n)
+        fuse_group(table, problem, "rule", slower, f"slower:{rate:.3f}", lr, 2000, 50, 64)
+
+
 ADAM = {"least": [1e-2, 3e-2, 0.1, 0.3], "images": [3e-3, 1e-2, 3e-2, 0.1]}
 SGD = {
     "least": [("SGD 0.9", lr) for lr in (3e-3, 1e-2, 3e-2, 1e-1)],
@@ -289,21 +370,28 @@ HELD_OUT = [
     lambda: problems.softmax("digits", 1e-4), lambda: problems.softmax("fashion-mnist-sample", 1e-3, batch=64),
     lambda: problems.softmax("digits", 1e-3, batch=8),
 ]  # fmt: skip
-BASELINES = ["least squares 1000 log, b=64", "digits 0.0001, b=32", "fashion 0.001, b=64"]
+BASELINES = ["least squares 1000 log, b=64", "digits 0.0001, b=32"]
+THRESHOLDS = [1.0, 0.3, 0.1, 0.03, 0.01]  # of gradnorm, absolute as in the library; window 50 as in its default
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    table = Table()
+    table, made = Table(), {}
     for make in [*TUNING, *HELD_OUT]:
         problem = make()
         kind = "least" if problem.name.startswith("least") else "images"
-        stochastic(table, problem, ADAM[kind], SGD[kind], baselines=False)
+        made[problem.name] = problem, stochastic(table, problem, ADAM[kind], SGD[kind], baselines=False)
+    rules(table, made, list(made)[: len(TUNING)])
+    constants = {
+        name: {"n": p.n, "batch": p.batch, "mu": p.mu, "L": p.L, "minimum": p.minimum} for name, (p, _) in made.items()
+    }
+    pd.DataFrame([{"problem": name} | about | provenance() for name, about in constants.items()]).to_csv(
+        PROBLEMS, index=False
+    )
     for condition in QUADRATICS:
-        deterministic(table, problems.quadratic(condition), [3e-3, 1e-2, 3e-2, 0.1, 0.3], GRID, "gap 0.001")
-    deterministic(table, problems.net(), [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
-                  [("SGD 0", 0.3), ("SGD 0", 1.0), ("SGD 0.9", 0.03), ("SGD 0.9", 0.1), ("SGD 0.9", 0.3), ("SGD 0.99", 0.03)],
-                  "now 0.0001")  # fmt: skip
+        deterministic(table, problems.quadratic(condition), [3e-3, 1e-2, 3e-2, 0.1, 0.3], GRID, "gap 0.001", MEAN)
+    sgd = [("SGD 0", 0.3), ("SGD 0", 1.0), ("SGD 0.9", 0.03), ("SGD 0.9", 0.1), ("SGD 0.9", 0.3), ("SGD 0.99", 0.03)]
+    deterministic(table, problems.net(), [3e-4, 1e-3, 3e-3, 1e-2, 3e-2], sgd, "now 0.0001", MEAN[:1])
     for make in HELD_OUT:
         problem = make()
         if problem.name in BASELINES:
