@@ -258,8 +258,8 @@ def fuse_group(table: Table, problem: Problem, part: str, rule, setting: str, lr
 def deterministic(
     table: Table, problem: Problem, adam: list[float], sgd: list[tuple[str, float]], target: str, zetas: list[float]
 ) -> None:
-    """Adam, SGD, L-BFGS and FUSE-PV under the literal rule and the last-step one, over ζ."""
-    part, rows = "deterministic", {}
+    """Adam, SGD, L-BFGS and FUSE-PV under the literal rule and the last-step one, over ζ; the net on minibatches."""
+    part, rows = "deterministic" if problem.n == 1 else "non-convex", {}
     for lr in adam:
         rows[lr] = table.group(
             problem, part, "Adam", "constant", lr, lambda lr=lr: first_order(problem, "Adam", lr, EVALS, False)
@@ -308,8 +308,8 @@ def stochastic(
                         lambda kind=kind, rate=rate: first_order(problem, kind, rate, PASSES, False))  # fmt: skip
         for budget in COSINE:
             for kind, rate in [*(("Adam", rate) for rate in adam), *sgd]:
-                table.group(problem, part, f"{kind}, cosine", f"budget:{budget:g}", rate,
-                            lambda kind=kind, rate=rate, b=budget: first_order(problem, kind, rate, b, True))  # fmt: skip
+                make = partial(first_order, problem, kind, rate, budget, True)
+                table.group(problem, part, f"{kind}, cosine", f"budget:{budget:g}", rate, make)
     return lr
 
 

@@ -1,7 +1,7 @@
 """The problems of `complexity_09.py`: their constants are known, and their minima in float64.
 
-A problem takes the parameters of several runs at once, W of shape (runs, d), and gives the losses, (runs,): Adam and SGD
-work element by element, so that the runs of all seeds go through one tensor and stay independent.
+A problem takes the parameters of several runs at once, W of shape (runs, d), and gives the losses, (runs,). Adam and
+SGD work element by element, so that the runs of all seeds go through one tensor and stay independent.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ if "google.colab" in sys.modules and importlib.util.find_spec("fuse_lib") is Non
 # %% tags=["parameters"]
 condition: float = 1000.0  # L/μ of the live quadratic
 dim: int = 200  # its number of variables
-steps: int = 1000  # of Adam in the live run
+steps: int = 400  # of Adam in the live run
 lr: float = 0.3  # Adam's learning rate there, the best of five in the recorded runs
 live: int = 3  # seeds of the live switch curve
 profile: str = "quick"  # "full": ten live seeds
@@ -128,14 +128,14 @@ def first(values, threshold):
     return met[0] if len(met) else math.nan
 
 
-zetas = [0.1, 0.03, 0.01, 0.003]
+zetas = [0.3, 0.1, 0.03, 0.01]
 pd.DataFrame({"mean over all steps": [first(adam["mean"], z) for z in zetas],
               "current value": [first(adam.norm_sq, z) for z in zetas], "1/ζ": [round(1 / z) for z in zetas]}, index=zetas).rename_axis("ζ")
 
 # %% tags=["nbval-check-output"]
-ten = first(adam["mean"], 0.003) / first(adam["mean"], 0.03)
-print(f"from ζ = 0.03 to 0.003: the mean over all steps takes 7 to 13 times as long: {7 < ten < 13}")
-print(f"the current value less than twice as long: {first(adam.norm_sq, 0.003) < 2 * first(adam.norm_sq, 0.03)}")
+ten = first(adam["mean"], 0.01) / first(adam["mean"], 0.1)
+print(f"from ζ = 0.1 to 0.01: the mean over all steps takes 7 to 13 times as long: {7 < ten < 13}")
+print(f"the current value less than twice as long from 0.03 to 0.01: {first(adam.norm_sq, 0.01) < 2 * first(adam.norm_sq, 0.03)}")
 
 # %% [markdown]
 # Answer **a**. And it must be so, whatever the optimizer: the first term of the sum alone is $\lVert g_1\rVert^2$, so $\frac1K\sum_k\lVert g_k\rVert^2 \ge \lVert g_1\rVert^2/K$, and with ζ in units of $\lVert g_1\rVert^2$
@@ -203,8 +203,9 @@ plots.show(fig, alt="Evaluations of Adam until a threshold zeta is met, on log a
 
 # %% [markdown]
 # **What you see.** The orange lines have slope 1 and lie on one another: the condition number, which is what makes a problem hard, does not show at all. The
-# blue ones, the evaluations until the gradient really is that small, rise with slopes of 0.2 to 0.3 where the bound says 1, and bend up only for the largest κ.
-# So for the full-batch rule on the current value $1/\zeta$ is loose, and for the literal rule it is exact, for a reason that has nothing to do with convergence.
+# blue ones, the evaluations until the gradient really is that small, rise with a slope of 0.4 to 0.5 at first and 0.1 to 0.2 later, where the bound says 1: at κ = 10
+# it is 22 evaluations for each further power of ten of ζ, which is a logarithm. So for full-batch Adam $1/\zeta$ is loose on the current value, and exact for
+# the literal rule, for a reason that has nothing to do with convergence. (With a learning rate that is kept, such a fall need not go on for ever on every problem: notebook 01 shows Adam's floor.)
 #
 # **Exercise 09.2** Adam's squared gradient norms, in units of the first, are $1, q, q^2, \dots$ with $q = 0.9$. After about how many steps is the mean over all steps
 # $\le 0.001$? (The sum may be taken as complete.)
@@ -240,7 +241,7 @@ print(f"evaluations a decade grow like κ to the power {power:.2f}")
 
 # %% [markdown]
 # **What you see.** Nearly straight lines: the same number of evaluations for each further decimal place. This half of the bound describes the runs well.
-# What the O hides is the number itself: it grows from 2 to over 60 between κ = 10 and $10^4$, like κ to a power between ¼ and ½. (Theory gives κ for the
+# What the O hides is the number itself: it grows from 2 to 64 between κ = 10 and $10^4$, like √κ. (Theory gives κ for the
 # plain gradient method, √κ for conjugate gradients.) The first places are cheaper, since the large eigenvalues go first.
 #
 # ## 5 · Smaller complexity than SGD and Adam?
@@ -260,13 +261,15 @@ def best(table, name):
 
 def families(table):
     return {"SGD": table[table.optimizer.str.match(r"SGD [\d.]+$")], "Adam": table[table.optimizer == "Adam"],
-            "Adam, cosine": table[table.optimizer == "Adam, cosine"], "L-BFGS": table[table.setting.isin(["always", "passes:0"])]}
+            "Adam, cosine": table[table.optimizer == "Adam, cosine"], "SGD, cosine": table[table.optimizer.str.match(r"SGD .*cosine")], "L-BFGS": table[table.setting.isin(["always", "passes:0"])]}
 
 
 def ratios(table, fuse, names):
     """Cost of FUSE-PV over that of another, seed by seed: geometric mean with its 95 % interval."""
     lines = {}
     for other, rows in families(table).items():
+        if rows.empty:
+            continue
         lines[other] = {}
         for name in names:
             theirs = best(rows, name)
@@ -280,10 +283,10 @@ few = ["gap 0.1", "gap 0.001", "gap 1e-06", "gap 1e-10"]
 pd.concat({f"κ = {k:g}": ratios(quadratics[quadratics.problem == f"quadratic {k:g}"], run_of(k, "FUSE-PV", "last:0.1"), few) for k in conditions})
 
 # %% [markdown]
-# (FUSE-PV's evaluations over the other's; below 1 FUSE-PV needs fewer.) The answer has four parts. **Against Adam** it holds on all four quadratics, and
-# more so the smaller ε is: two to eight times fewer evaluations at $10^{-6}$. **Against SGD with tuned momentum** it holds at small ε except for κ = 1000, where the best momentum
-# is nearly the optimal one and the two are close; at ε = 0.1 SGD is ahead. **Against L-BFGS alone it is never ahead here**: without noise
-# the first phase is a detour, and the smaller ζ is, the longer. And there is no claim to be had from the slope alone: Adam on κ = 10 is a straight line in $\log(1/\varepsilon)$, too.
+# (FUSE-PV's evaluations over the other's, geometric means with 95 % intervals over five seeds; below 1 FUSE-PV needs fewer.) **Against Adam** it holds for
+# ε ≤ 0.001 on all four quadratics: FUSE-PV needs 0.13 to 0.43 of Adam's evaluations. **Against SGD with tuned momentum** it holds there as well (0.26 to 0.83, but at κ = 10
+# and ε = 0.001 the interval holds 1), and at ε = 0.1 it is the other way round: SGD needs half as many. **Against L-BFGS alone FUSE-PV is never ahead** (1.01 to 2.1): without noise
+# the first phase is a detour, and the smaller ζ is, the longer. The *kind* of growth is no advantage, either: Adam and SGD, too, are straight lines in $\log(1/\varepsilon)$ on κ = 10 and 100.
 #
 # ## 6 · Minibatches: where the first phase earns something
 #
@@ -307,11 +310,12 @@ def loss_of(w, rows=slice(None)):
 f_best = loss_of(w_best).item()
 
 # %%
-def passes_to(eps, adam_passes, seed):
-    """FUSE-PV's passes to the gap ε, Adam's (on minibatches) and L-BFGS's (on all rows) together."""
+def passes_to(targets, adam_passes, seed):
+    """FUSE-PV's passes to each gap of targets, Adam's (on minibatches) and L-BFGS's (on all rows) together."""
     draw = torch.Generator().manual_seed(seed)
     w = torch.nn.Parameter(torch.randn(d, generator=draw))
-    goal, used = f_best + eps * (loss_of(w).item() - f_best), 0.0
+    goals, used, step = [f_best + eps * (loss_of(w).item() - f_best) for eps in targets], 0.0, 0
+    met = [math.nan] * len(goals)
     opt = FusePV([w], lr=0.1, switchover=f"step:{round(adam_passes * n / b)}", history_size=50, full_batch=True, handover="none")
 
     def closure():
@@ -322,19 +326,25 @@ def passes_to(eps, adam_passes, seed):
         loss.backward()
         return loss
 
-    while loss_of(w).item() > goal and used < 500:  # looked at off the books
-        full = opt.phase == "second_order"
+    while math.isnan(met[-1]) and used < 500:
+        full, step = opt.phase == "second_order", step + 1
         opt.step(closure)
-    return used
+        if full or step % 4 == 0:  # looked at off the books
+            met = [used if math.isnan(m) and loss_of(w).item() <= g else m for m, g in zip(met, goals)]
+    return met
 
 
-points = [0, 0.5, 1, 2, 4, 8, 16, 32]
-curve = {eps: [np.mean([passes_to(eps, p, seed) for seed in range(live)]) for p in points] for eps in (1e-3, 1e-6)}
-pd.DataFrame(curve, index=points).rename_axis("passes of Adam").round(1).T.rename_axis("ε")
+# %%
+points, targets = [0, 1, 2, 4, 8, 16], (1e-3, 1e-6)
+table = [np.mean([passes_to(targets, p, seed) for seed in range(live)], axis=0) for p in points]
+curve = pd.DataFrame(table, index=points, columns=targets).rename_axis("passes of Adam")
+curve.round(1).T.rename_axis("ε")
 
 # %% tags=["nbval-check-output"]
-where = {eps: points[int(np.argmin(costs))] for eps, costs in curve.items()}
-print(f"the best switch is after 2 to 16 passes of Adam for both ε: {all(2 <= p <= 16 for p in where.values())}")
+where = curve.idxmin()
+print(f"the best switch is after 2 to 16 passes of Adam for both ε: {where.between(2, 16).all()}")
+print(f"against L-BFGS at once it saves more than a third at ε = 1e-3, and less than a third at 1e-6: "
+      f"{curve[1e-3].min() < 2 / 3 * curve[1e-3][0] and curve[1e-6].min() > 2 / 3 * curve[1e-6][0]}")
 
 # %% [markdown]
 # > **Predict.** ε goes from $10^{-3}$ to $10^{-8}$. The best switch moves **(a)** much later, in proportion; **(b)** hardly.
@@ -352,16 +362,19 @@ for ax, (name, some) in zip(axes.flat, switched.groupby("problem", sort=False), 
     ax.set_title(name, fontsize="small")
     ax.set(yscale="log")
     ax.set_xscale("symlog", linthresh=0.25)
+    ax.set_xticks([0, 0.25, 1, 4, 16, 64], ["0", "¼", "1", "4", "16", "64"])
+    ax.set_yticks([2, 5, 10, 20, 50, 100], [2, 5, 10, 20, 50, 100])
+    ax.minorticks_off()
 fig.supxlabel("passes of Adam before the switch")
 fig.supylabel("passes to the gap ε")
-axes[0, 0].legend(fontsize="x-small")
-fig.tight_layout()
+fig.tight_layout(rect=(0, 0, 1, 0.94))
+fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=5)
 plots.show(fig, alt="Eight panels, one a problem: passes to a gap over the passes of Adam before the switch, a line for each of five gaps. The "
            "lines are flat valleys with their minima between 2 and 16 passes, at nearly the same place for all gaps.")
 
 # %% [markdown]
-# **What you see.** Eight problems, five seeds each. The diamonds, the best switch for each ε, stand nearly above one another (answer **b**): at 2 to 16 passes, for $10^{-3}$ as for $10^{-8}$. At ε = $10^{-2}$ Adam alone arrives
-# first on most. To the right of the valley the curves rise with slope 1: Adam has arrived at its noise floor and only spends.
+# **What you see.** Eight problems, five seeds each. The diamonds, the best switch for each ε, stand nearly above one another (answer **b**): at 2 to 16 passes, for $10^{-3}$ as for $10^{-8}$. At ε = $10^{-2}$ Adam arrives
+# before the switch on most. To the right of the valley the curves rise with slope 1: Adam has arrived at its noise floor and only spends.
 #
 # In numbers: the slope of log(best number of passes) over log(1/ε), seed by seed. 0 is "ε does not matter", and with $\zeta \propto \varepsilon$ it would be of the order of 1:
 
@@ -379,6 +392,10 @@ for name, some in switched.groupby("problem", sort=False):
 pd.DataFrame(lines).T
 
 # %% [markdown]
+# Seven of the eight intervals hold zero, and the eighth, 0.07 [0.01, 0.14], is far from 1: **over five powers of ten of ε the best switch does not move by more than a step or two of the grid.** (The grid has a factor of 2 between points.
+# A slope of 0.1 would be a factor of 3 over five powers of ten.) And note what the squared norm $\zeta$ is there: between 0.002 and 0.11 of the start. The saving against L-BFGS at once is
+# 15 to 64 % at $10^{-3}$, 7 to 17 % at $10^{-8}$: Adam's few passes save a fixed number of L-BFGS's, whatever follows.
+#
 # ### Why
 #
 # Take the bound's two terms with their constants, and let the second phase pay only for what is left to do. Phase one costs $A/\zeta$ passes; phase two
@@ -411,7 +428,33 @@ check("09.3", ...)  # check("09.3", best_zeta)
 check("09.4", ...)
 
 # %% [markdown]
-# ## 7 · Does the derived rule win?
+# ## 7 · Adam and SGD with minibatches
+#
+# Two of the problems with tuned baselines: Adam and SGD with momentum 0.9, each over four learning rates, for 100 passes at a constant one, and with cosine decay over budgets of 4 to 64 passes; the best for each ε,
+# chosen on the reported seeds. FUSE-PV switches after 4 passes everywhere, with the learning rate that was best after 4 passes of Adam.
+
+# %%
+few = ["gap 0.1", "gap 0.01", "gap 0.001", "gap 0.0001", "gap 1e-06"]
+with_baselines = list(dict.fromkeys(runs[(runs.part == "stochastic") & runs.setting.str.startswith("budget")].problem))
+tables = {name: runs[(runs.problem == name) & (runs.part == "stochastic")] for name in with_baselines}
+pd.concat({name: ratios(t, t[t.setting == "passes:4"], few) for name, t in tables.items()})
+
+# %%
+lines = {}
+zeta_names, zeta_values = columns("now", 9e-5, 0.11)
+for name, t in tables.items():
+    for label, some in families(t).items():
+        found = [best(some[some.setting != "4 passes"], c) for c in zeta_names]
+        there = [slope(np.log(1 / zeta_values), np.log(np.array([math.nan if c is None else c[seed] for c in found]))) for seed in range(5)]
+        reached = [v for v, c in zip(zeta_values, found) if c is not None]
+        lines[name, label] = {"slope of log passes over log 1/ζ": shown(lab.interval(there)) if np.isfinite(there).sum() > 1 else "—",
+                              "smallest ζ reached": f"{min(reached):.0e}" if reached else "none"}
+pd.DataFrame(lines).T
+
+# %% [markdown]
+# @@STOCH@@
+#
+# ## 8 · Does the derived rule win?
 #
 # Three problems are for tuning, five are held out: another batch size, spectrum, penalty, data set. The rules:
 #
@@ -465,7 +508,7 @@ print("derived / fixed:  ", paired("derived", labels[1]))
 # %% [markdown]
 # @@RULE@@
 #
-# ## 8 · Non-convex: O(1/ε²)
+# ## 9 · Non-convex: O(1/ε²)
 #
 # A tanh net on the digits (64-16-10, penalty 1e-4), Adam on minibatches of 32, then full-batch L-BFGS; ε is the relative norm of the gradient over all rows. The slope of log(passes) over log(1/ε) should be at
 # most 2 if the bound is to describe the runs:
@@ -494,7 +537,7 @@ pd.DataFrame(lines, index=[f"{e:.2g}" for e in eps]).rename_axis("ε").round(1).
 check("09.5", ...)
 
 # %% [markdown]
-# ## 9 · The claims
+# ## 10 · Summary: the claims
 #
 # @@CLAIMS@@
 #
