@@ -49,7 +49,7 @@ notebooks: $(READY)
 # One thread, one script after another, each of a few minutes. They add rows to data/results/bench_*.csv.
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[course,test,bench]"
-	@for script in iteration first_phase growth memory rivals plot; do \
+	@for script in iteration first_phase growth memory overhead_14 rivals plot; do \
 		echo "benchmarks/$$script.py"; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 lint: $(READY)

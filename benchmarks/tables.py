@@ -19,7 +19,7 @@ def origin() -> dict[str, object]:
     return {**provenance(), "processor": lab.provenance()["processor"]}
 
 
-ORIGIN = ("threads", "machine", "processor", "torch", "fuse_lib", "commit")
+ORIGIN = ("threads", "machine", "processor", "device", "torch", "fuse_lib", "commit")
 
 
 def of_origin(table: pd.DataFrame, where: dict[str, object]) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def test_a_finding_follows_from_its_tables(claim):
     assert claim.judge(*tables).effect != claim.finding().effect
 
 
-def test_a_finding_is_one_of_four():
+def test_a_finding_is_one_of_five():
     with pytest.raises(ValueError, match="verdict: got 'maybe'; allowed is one of holds"):
         claims.Finding("maybe", "1")
     with pytest.raises(ValueError, match="on: got ''"):

@@ -44,11 +44,12 @@ The rules of the experiments:
 - Two optimizers are compared seed by seed: `lab.paired` gives the mean difference and its interval.
 
 Read the files in this order: optimizers, settings, batches, objective, provenance, loop,
-records, plan, memory, grid; statistics stands by itself.
+records, plan, memory, counting, grid; statistics stands by itself.
 """
 
 from __future__ import annotations
 
+from fuse_lib.lab.counting import Counting
 from fuse_lib.lab.grid import RunsFailed, grid
 from fuse_lib.lab.loop import COLUMNS, Result, run
 from fuse_lib.lab.memory import keep_memory
@@ -61,6 +62,7 @@ from fuse_lib.lab.statistics import Interval, interval, paired, sign_test
 __all__ = [
     "COLUMNS",
     "CONTESTANTS",
+    "Counting",
     "Interval",
     "Result",
     "RunsFailed",
