@@ -130,7 +130,7 @@ for name, candidates in TRIED.items():
 # %%
 table = pd.DataFrame([(name, ", ".join(f"{k}={v}" for k, v in given.items()), round(held_out, 4), given == chosen[name])
                       for name, given, held_out in trials], columns=["optimizer", "setting", "held-out accuracy", "chosen"])
-print(table.to_string(index=False))
+table
 
 # %% [markdown]
 # **The report**: the chosen settings, on all training images, other seeds, the test images.
@@ -245,8 +245,8 @@ def place(group):
 
 rates = tuning[tuning.optimizer.isin(["adam", "adam_cosine", "sgd_momentum"])]
 edges = rates.groupby(["dataset", "model", "optimizer"], sort=False)[["chosen"]].apply(place)
-print(edges.unstack("optimizer").to_string())
 print(f"inside the grid: {(edges == 'inside').sum()} of {len(edges)}")
+edges.unstack("optimizer")
 
 # %% [markdown]
 # `first` and `last`: the best of the four learning rates is the lowest or highest that was tried, so that a still better one may lie outside. It
@@ -256,8 +256,8 @@ print(f"inside the grid: {(edges == 'inside').sum()} of {len(edges)}")
 # ## 4 · Differences, not only means
 #
 # FUSE-PV minus each baseline, same seed, five differences, mean and 95 % interval. For the loss we take the difference of *logarithms*, since losses differ
-# by a factor of a hundred between the panels: $\overline{\ln f_\text{FUSE-PV} - \ln f_\text{baseline}}$ is the logarithm of a **ratio**; 1 is a tie,
-# 0.5 half the loss.
+# by a factor of a hundred between the panels: the mean of $\ln f - \ln f_b$ ($f$ FUSE-PV's loss, $f_b$ the
+# baseline's) is the logarithm of a **ratio**; 1 is a tie, 0.5 half the loss.
 
 # %%
 runs["points"], runs["log_loss"] = 100 * runs.test_accuracy, np.log(runs.train_loss)
@@ -382,8 +382,8 @@ def counted(table):
 
 
 both = pd.concat({"each at 95 %": counted(family), f"all {k} at 95 %": counted(strict)}, axis=1)
-print(both.reindex(TUNED, level=1).to_string())
-print(f"\n{k} intervals; expected to leave zero out by luck, if nothing were different: {k / 20:.1f}")
+print(f"{k} intervals; expected to leave zero out by luck, if nothing were different: {k / 20:.1f}")
+both.reindex(TUNED, level=1)
 
 # %%
 def joint(value):
@@ -491,12 +491,11 @@ print("lowest training loss at a quarter of the budget:", quarter, sep="\n")
 
 # %% [markdown]
 # **Seconds.** The recorded ones came from a machine that others used at the same time, and it shows: the same run, with another seed, does the same
-# arithmetic, and yet took up to several times as long.
+# arithmetic, and yet took up to several times as long. The slowest seed's seconds over the fastest one's:
 
 # %%
 spread = runs.groupby(["where", "contestant"]).seconds.agg(lambda s: s.max() / s.min()).unstack("contestant")
-print("slowest seed over fastest seed, seconds:")
-print(spread.reindex(index=PAIRS, columns=DRAWN).round(1).to_string(index_names=False))
+spread.reindex(index=PAIRS, columns=DRAWN).round(1)
 
 # %% [markdown]
 # Where that ratio is far above 1, the recorded seconds say something about the neighbours and nothing about the optimizer. An average does not mend it: a
@@ -666,7 +665,8 @@ check("06.5", ...)
 # - T. Clanuwat, et al., *Deep Learning for Classical Japanese Literature* (KMNIST), [arXiv 1812.01718](https://arxiv.org/abs/1812.01718)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
-# [05 · Switchover criteria: when to switch](05_switchover_criteria.ipynb).
+# [05 · Switchover criteria: when to switch](05_switchover_criteria.ipynb). After it:
+# [09 · Complexity, and what ζ has to do with ε](09_complexity_and_zeta.ipynb).
 
 # %%
 effective = {"dataset": dataset, "model": model, "seeds": seeds, "passes": passes, "batch": batch, "profile": profile,
