@@ -624,7 +624,9 @@ check("09.5", ...)
 # - L. Bottou, F. E. Curtis, J. Nocedal, *Optimization Methods for Large-Scale Machine Learning*, SIAM Review 60, 2018, [arXiv 1606.04838](https://arxiv.org/abs/1606.04838)
 # - D. C. Liu, J. Nocedal, *On the Limited Memory BFGS Method for Large Scale Optimization*, Mathematical Programming 45, 1989, [doi 10.1007/BF01589116](https://doi.org/10.1007/BF01589116)
 #
-# **The course**: the [README](@repository@#the-course) has the map. Before this one: [05 · Switchover criteria](05_switchover_criteria.ipynb).
+# **The course**: the [README](@repository@#the-course) has the map. Before this one:
+# [08 · Reproducing the paper: 36.6 against 34.3](08_reproducing_the_paper.ipynb). After it:
+# [14 · Overhead: what a step costs in time, memory and waiting](14_overhead.ipynb).
 
 # %%
 effective = {"condition": condition, "dim": dim, "steps": steps, "lr": lr, "live": live, "profile": profile, "device": device, "out": out}
