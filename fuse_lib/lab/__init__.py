@@ -57,13 +57,14 @@ from fuse_lib.lab.optimizers import CONTESTANTS
 from fuse_lib.lab.plan import expand, read
 from fuse_lib.lab.provenance import provenance
 from fuse_lib.lab.settings import Settings
-from fuse_lib.lab.statistics import Interval, interval, paired, sign_test
+from fuse_lib.lab.statistics import Interval, Ratio, interval, paired, sign_test, variance_ratio
 
 __all__ = [
     "COLUMNS",
     "CONTESTANTS",
     "Counting",
     "Interval",
+    "Ratio",
     "Result",
     "RunsFailed",
     "Settings",
@@ -76,4 +77,5 @@ __all__ = [
     "read",
     "run",
     "sign_test",
+    "variance_ratio",
 ]

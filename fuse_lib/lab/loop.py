@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -156,8 +157,10 @@ class _Training:
 
     def measure(self, status: str) -> Row:
         few = slice(self.settings.loss_rows)
-        train_loss, grad_norm = self.objective.train_loss(self.sets.x_train[few], self.sets.y_train[few])
-        test_loss, accuracy, accuracy_500 = self.objective.test(self.sets.x_test, self.sets.y_test)
+        x, y = self.sets.x_train[few], self.sets.y_train[few]
+        with self.objective.fresh_norm(x) if self.settings.fresh_norm else contextlib.nullcontext():
+            train_loss, grad_norm = self.objective.train_loss(x, y)
+            test_loss, accuracy, accuracy_500 = self.objective.test(self.sets.x_test, self.sets.y_test)
         return {
             "evals": self.objective.evals, "samples": self.objective.samples, "seconds": round(self.seconds, 6),
             **self.last, "train_loss": train_loss, "grad_norm": grad_norm, "test_loss": test_loss,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import torch
@@ -92,6 +93,32 @@ class Objective:
                 right.append(scores.argmax(1) == labels)
         right = torch.cat(right)
         return loss.item() / len(x), right.sum().item() / len(x), right[:FIRST].sum().item() / len(right[:FIRST])
+
+    @contextlib.contextmanager
+    def fresh_norm(self, x: Tensor) -> Iterator[None]:
+        """Within the block batch norm has the means and variances of these rows at the present parameters.
+
+        They are averages over pieces of MEASURED rows. Afterwards all is as it was.
+        """
+        layers = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        before = [(m.momentum, [b.clone() for b in m.buffers()]) for m in layers]
+        training = self.model.training
+        try:
+            for m in layers:
+                m.reset_running_stats()
+                m.momentum = None  # torch's name for the mean of all that come
+            with torch.no_grad():
+                self.model.train()
+                for piece in x.split(MEASURED) if layers else ():
+                    self.model(piece)
+            self.model.train(training)
+            yield
+        finally:
+            self.model.train(training)
+            for m, (momentum, buffers) in zip(layers, before, strict=True):
+                m.momentum = momentum
+                for buffer, old in zip(m.buffers(), buffers, strict=True):
+                    buffer.copy_(old)
 
     def _pieces(self, x: Tensor, y: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(x.split(rows), y.split(rows), strict=True)

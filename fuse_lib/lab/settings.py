@@ -50,6 +50,9 @@ class Settings:
         each for itself); results differ in the last digits only.
     eval_after: the model is in evaluation mode after so many epochs' minibatches, in training, too; so batch norm's
         means and variances stay as they are. None: in training mode throughout.
+    fresh_norm: measure with batch norm's means and variances taken anew over the `loss_rows` at the present parameters.
+        The running ones lag behind them, which spoils what is measured where steps are few or long. The training is
+        the same.
     channels_last: lay the images out with the channels last; a convolution's output follows its input. The parameters
         stay as they are, for torch's L-BFGS takes no others.
 
@@ -96,6 +99,7 @@ class Settings:
     channels_last: bool = False
     budget_in: str = "evaluations"
     eval_after: float | None = None
+    fresh_norm: bool = False
 
     def __post_init__(self) -> None:
         _one_of("model", self.model, MODELS)
@@ -127,9 +131,9 @@ class Settings:
         for name in ("options", "model_options"):
             _mapping(name, getattr(self, name))
             object.__setattr__(self, name, dict(getattr(self, name)))
-        for name in ("channels_last", "latched", "reevaluate"):
+        for name in ("channels_last", "fresh_norm", "latched", "reevaluate"):
             value = getattr(self, name)
-            _check(isinstance(value, bool) or (value is None and name not in takes and name != "channels_last"),
+            _check(isinstance(value, bool) or (value is None and name in SOME_TAKE and name not in takes),
                    name, value, "True or False")  # fmt: skip
         _one_of("budget_in", self.budget_in, BUDGETS)
         if self.latched is False and self.loss_below is None:

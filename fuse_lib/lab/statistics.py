@@ -1,4 +1,4 @@
-"""From many runs to a statement: 95 % intervals of means, paired differences, and the sign test.
+"""From many runs to a statement: 95 % intervals of means, paired differences, ratios of variances, the sign test.
 
 Runs of one seed share their initial parameters and the order of their rows. So two optimizers are compared within a
 seed, and what has an interval is the mean of the differences:
@@ -91,6 +91,56 @@ def paired(
             )
         sides.append(side)
     return interval(sides[0] - sides[1], level)  # pandas aligns them: NaN where one is missing
+
+
+class Ratio(NamedTuple):
+    """The ratio of two variances with its confidence interval; degrees: of freedom, of either variance."""
+
+    ratio: float
+    low: float
+    high: float
+    degrees: tuple[int, int]
+
+
+def variance_ratio(one: Iterable[Sequence[float]], other: Iterable[Sequence[float]], level: float = 0.95) -> Ratio:
+    """The variance of one contestant's results over another's, and its interval by the F distribution.
+
+    one, other: samples, as the five seeds of each batch size. Each counts about its own mean, so that n values in k
+    samples have n − k degrees of freedom. level: as in `interval`.
+
+    The interval leans on normality far more than Student's does, and is wide: with five values on either side it
+    reaches a factor of 9.6 up and down.
+
+    Raises:
+        ValueError: a sample of fewer than two values, a value that is not finite, a variance of zero, or a level out of
+            range.
+
+    >>> found = variance_ratio([[1.0, 3.0, 5.0]], [[1.0, 2.0, 3.0]])
+    >>> [round(x, 3) for x in found[:3]], found.degrees
+    ([4.0, 0.103, 156.0], (2, 2))
+    """
+    from scipy.special import fdtri
+
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level: got {level!r}; allowed is a number between 0 and 1")
+    (v1, d1), (v2, d2) = _pooled("one", one), _pooled("other", other)
+    low, high = (float(fdtri(d1, d2, p)) for p in ((1 - level) / 2, (1 + level) / 2))
+    return Ratio(v1 / v2, v1 / v2 / high, v1 / v2 / low, (d1, d2))
+
+
+def _pooled(name: str, samples: Iterable[Sequence[float]]) -> tuple[float, int]:
+    """Variance of the values about their samples' means, and its degrees of freedom."""
+    samples = [[float(value) for value in sample] for sample in samples]
+    squares, degrees = 0.0, 0
+    for sample in samples:
+        if len(sample) < 2 or not all(map(math.isfinite, sample)):
+            raise ValueError(f"{name}: got a sample {sample}; allowed are two or more finite numbers")
+        mean = math.fsum(sample) / len(sample)
+        squares += math.fsum((value - mean) ** 2 for value in sample)
+        degrees += len(sample) - 1
+    if squares == 0.0:
+        raise ValueError(f"{name}: got {samples}; allowed are samples that vary")
+    return squares / degrees, degrees
 
 
 def sign_test(more: int, fewer: int) -> float:

@@ -666,7 +666,7 @@ check("06.5", ...)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
 # [05 · Switchover criteria: when to switch](05_switchover_criteria.ipynb). After it:
-# [09 · Complexity, and what ζ has to do with ε](09_complexity_and_zeta.ipynb).
+# [07 · Batch size: what noise does to a direction](07_batch_size.ipynb).
 
 # %%
 effective = {"dataset": dataset, "model": model, "seeds": seeds, "passes": passes, "batch": batch, "profile": profile,

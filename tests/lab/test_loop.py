@@ -406,6 +406,40 @@ def test_a_model_with_batch_norm_is_measured_in_evaluation_mode_and_trained_in_t
     assert not all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
 
 
+def test_fresh_norm_measures_as_the_rows_themselves_are_normalised_and_leaves_all_as_it_was():
+    model = models.build("densenet", (1, 8, 8), 10, seed=0, depth=4, growth=2).train()
+    objective = Objective(model, budget=1000, l2=0.0, chunk=10_000)
+    x, y = DIGITS.x_train[:400], DIGITS.y_train[:400]
+    in_training = F.cross_entropy(model(x), y).item()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [b.clone() for b in model.buffers()]
+    stale = objective.train_loss(x, y)[0]
+    with objective.fresh_norm(x):
+        fresh = objective.train_loss(x, y)[0]
+    assert fresh == pytest.approx(in_training, rel=1e-3)  # the variance is divided by n − 1
+    assert abs(stale - in_training) > 0.02
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+    assert {m.momentum for m in norms} == {0.1}
+    assert model.training
+    with pytest.raises(KeyError), objective.fresh_norm(x):
+        raise KeyError
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("eval_after", [None, 0.5])
+def test_fresh_norm_changes_what_is_measured_and_not_the_run(eval_after):
+    small = {**SMALL, "model": "densenet", "passes": 1, "model_options": {"depth": 4, "growth": 2}, "lr": 0.1}
+    ends = {}
+    for fresh in (False, True):
+        given = {**small, "eval_after": eval_after, "fresh_norm": fresh}
+        ends[fresh], more = (run(Settings(**{**given, "points": points})).rows[-1] for points in (1, 4))
+        assert without_seconds([{**more, "run_id": ""}]) == without_seconds([{**ends[fresh], "run_id": ""}])
+    assert ends[False]["test_loss"] != ends[True]["test_loss"]
+    without = {"model": "mlp", "passes": 1}
+    plain, fresh = (run(Settings(**{**SMALL, **without}, fresh_norm=fresh)).rows[-1] for fresh in (False, True))
+    assert without_seconds([{**plain, "run_id": ""}]) == without_seconds([{**fresh, "run_id": ""}])
+
+
 def test_measuring_touches_no_gradient():
     model = models.build("linear", DIGITS.in_shape, 10, seed=0)
     objective = Objective(model, budget=1000, l2=0.1, chunk=10_000)

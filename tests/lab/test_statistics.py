@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fuse_lib.lab import interval, paired, sign_test
+from fuse_lib.lab import interval, paired, sign_test, variance_ratio
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.999])
@@ -84,3 +84,32 @@ def test_the_sign_test_is_the_binomial_one(more, fewer):
 def test_counts_are_not_negative():
     with pytest.raises(ValueError, match="fewer: got -1"):
         sign_test(3, -1)
+
+
+def test_a_ratio_of_variances_has_fishers_interval():
+    """Drawn with the true ratio 4, about 95 % of the intervals hold it, whatever the samples' means."""
+    random, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        one = [random.normal(shift, 2.0, 5) for shift in (0.0, 30.0)]
+        held += (found := variance_ratio(one, [random.normal(-7.0, 1.0, 6)])).low <= 4.0 <= found.high
+        assert found.degrees == (8, 5)
+    assert 925 <= held <= 975
+
+
+def test_one_sample_each_gives_scipys_quantiles():
+    a, b = np.array([0.3, 1.9, 2.2, 5.0, -1.0]), np.array([0.1, 0.4, 0.2, 0.9])
+    ratio = a.var(ddof=1) / b.var(ddof=1)
+    found = variance_ratio([a], [b], 0.9)
+    assert found[:3] == pytest.approx((ratio, ratio / stats.f.ppf(0.95, 4, 3), ratio / stats.f.ppf(0.05, 4, 3)))
+    swapped = variance_ratio([b], [a], 0.9)
+    assert swapped[:3] == pytest.approx((1 / ratio, 1 / found.high, 1 / found.low))
+
+
+@pytest.mark.parametrize("bad", [[[1.0]], [[1.0, math.nan]], [[1.0, 2.0], [3.0]]])
+def test_samples_that_have_no_variance_are_an_error(bad):
+    with pytest.raises(ValueError, match=r"other: got a sample .*two or more finite"):
+        variance_ratio([[1.0, 2.0]], bad)
+    with pytest.raises(ValueError, match=r"one: got .*that vary"):
+        variance_ratio([[2.0, 2.0]], [[1.0, 2.0]])
+    with pytest.raises(ValueError, match="level: got"):
+        variance_ratio([[1.0, 2.0]], [[1.0, 2.0]], 1.0)
