@@ -25,7 +25,7 @@ Losses and accuracies are measured with batch norm's means and variances taken a
 which the reference code and most others use, lag behind the parameters by some ten steps, and at 48 steps a run that
 decides the accuracy. Notebook 07 shows both.
 
-**Variance.** For each seed one run of Adam (lr 3e-3, batch 512) is stopped at three points. There:
+**Variance.** For each seed of WATCHED a run of Adam (lr 3e-3, batch 512) is stopped at three points. There:
 
 - the population is its first POPULATION train rows, and the reference gradient g is that of all of them in one batch.
   Minibatches of b rows are drawn from it *with* replacement, so that the variance of a mean over rows is exactly 1/b.
@@ -40,7 +40,7 @@ decides the accuracy. Notebook 07 shows both.
 - `error` is the mean of ‖v − v_ref‖² / ‖v_ref‖², `error_median` its median; `variance` is the scatter about the mean
   of the v themselves in the same units (unbiased); what `error` is more than that is bias. Batch norm makes a bias even
   in the gradient, for it takes means and variances of its batch. `cosine` is the mean of cos(v, v_ref), `descent` the
-  share of the v along which the loss on all rows falls, −vᵀg > 0 of a gradient, vᵀg < 0 of a direction; `kept` the mean
+  share of the v along which the loss on all rows falls, vᵀg > 0 of a gradient, vᵀg < 0 of a direction; `kept` the mean
   number of pairs of ten that had sᵀy > 0, `curvature_error` the root mean square of (s_iᵀy_i − ref)/|ref| over pairs.
 """
 

@@ -12,6 +12,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 pd = pytest.importorskip("pandas")
 pytest.importorskip("seaborn")
+import batch_size_07  # noqa: E402
 import growth  # noqa: E402
 import memory  # noqa: E402
 import plot  # noqa: E402
@@ -183,3 +184,37 @@ def test_the_recorded_tables_can_be_drawn(name, tmp_path):
     figure = plot.FIGURES[name](tables.newest(table))
     assert all(ax.get_xlabel() or ax.get_ylabel() for ax in figure.axes)
     plot.plt.close(figure)
+
+
+def test_the_direction_of_enough_exact_pairs_is_newtons():
+    """With d conjugate steps BFGS knows a quadratic; a pair without positive curvature is left out."""
+    hessian = torch.diag(torch.tensor([1.0, 4.0, 9.0, 30.0], dtype=torch.float64))
+    s = torch.eye(4, dtype=torch.float64) * torch.tensor([[0.1], [1.0], [3.0], [0.5]])
+    g = torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=torch.float64)
+    found, kept = batch_size_07.direction(s, s @ hessian, g)
+    assert kept == 4
+    torch.testing.assert_close(found, -torch.linalg.solve(hessian, g))
+    more_s, more_y = torch.cat([s, s[:1]]), torch.cat([s @ hessian, -s[:1]])
+    again, kept = batch_size_07.direction(more_s, more_y, g)
+    assert kept == 4
+    torch.testing.assert_close(again, found)
+    assert batch_size_07.direction(s, -s, g)[1] == 0
+
+
+def test_the_scatter_of_vectors_is_their_variance_and_bias_in_units_of_the_reference():
+    reference = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    v = reference + torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 5.0], [0.0, -5.0]], dtype=torch.float64)
+    found = batch_size_07.scatter(v, reference, reference, "gradient")
+    assert found["error"] == pytest.approx(52 / 4 / 25)
+    assert found["variance"] == pytest.approx(52 / 3 / 25)
+    assert found["error_median"] == pytest.approx(1 / 25)  # torch's median of four is the second
+    assert found["descent"] == 1.0 - batch_size_07.scatter(v, reference, reference, "both")["descent"]
+
+
+def test_a_scale_replaces_its_own_rows_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_size_07, "OUT", tmp_path)
+    for side, step, value in ((16, 24, 1.0), (16, 64, 2.0), (32, 24, 3.0), (16, 24, 4.0)):
+        table = pd.DataFrame([{"side": side, "step": step, "value": value}])
+        batch_size_07.keep("t.csv", table, {"side": side, "step": None})
+    kept = pd.read_csv(tmp_path / "t.csv")
+    assert sorted(kept.value) == [2.0, 3.0, 4.0]

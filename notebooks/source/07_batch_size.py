@@ -46,7 +46,7 @@ if min(counts.values()) < 1 or rows < 512 or steps < 11 or draws < sets or sets 
                      "the others ≥ 1, and 'quick' or 'full'")
 BATCHES = [32, 128, 512]
 if profile == "full":
-    dataset, rows, average, BATCHES = "cifar10", 4096, 2, [32, 128, 512, 2048]
+    dataset, rows, average, passes, BATCHES = "cifar10", 4096, 2, 20, [32, 128, 512, 2048]
 
 # %%
 import matplotlib.pyplot as plt
@@ -585,7 +585,7 @@ def train(b, rule, half):
             break
         if half < step <= half + 40:
             seen.append(opt.last_step.as_dict() | {"all": loss_on_all(net)})
-    return net, pd.DataFrame(seen)
+    return net, pd.DataFrame(seen, columns=["loss", "loss_after", "evals", "all"], dtype=float)
 
 
 # %% tags=["nbval-ignore-output"]
