@@ -1,6 +1,6 @@
 """Write notebooks/NN_name.ipynb from notebooks/source/NN_name.py and execute them.
 
-    python notebooks/build.py            all whose source changed, executed
+    python notebooks/build.py            all whose source changed, executed (unless only text changed)
     python notebooks/build.py 00 --all   this one, whatever changed;  --check: only say what is out of date
 
 The sources are what is edited and reviewed: plain Python in jupytext's percent format. Two marks in them
@@ -57,6 +57,20 @@ def target(source: Path) -> Path:
     return HERE / f"{source.stem}.ipynb"
 
 
+def with_new_text(source: Path) -> nbformat.NotebookNode | None:
+    """The notebook with its stored outputs, where nothing but text cells changed; else None."""
+    if not target(source).exists():
+        return None
+    notebook, stored = from_source(source), nbformat.read(target(source), as_version=4)
+    old = [c for c in stored.cells if c.cell_type == "code"]
+    new = [c for c in notebook.cells if c.cell_type == "code"]
+    if [(c.source, c.metadata.get("tags", [])) for c in old] != [(c.source, c.metadata.get("tags", [])) for c in new]:
+        return None
+    for cell, before in zip(new, old, strict=True):
+        cell["outputs"], cell["execution_count"] = before.outputs, before.execution_count
+    return notebook
+
+
 def is_current(source: Path) -> bool:
     """Whether the notebook beside holds the cells of its source."""
     if not target(source).exists():
@@ -97,6 +111,10 @@ def main() -> int:
     for source in stale:
         print(f"{source.stem}: {'out of date' if args.check else 'building'}", flush=True)
         if not args.check:
+            kept = None if args.all else with_new_text(source)
+            if kept is not None:
+                nbformat.write(kept, target(source))
+                continue
             try:
                 build(source)
             except CellExecutionError as error:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fuse_lib import data
 
-VERDICTS = ("holds", "does not hold", "depends", "not shown")
+VERDICTS = ("holds", "does not hold", "depends", "not shown", "not contradicted")
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- claims: made by `python -m fuse_lib claims --write README.md` -->", "<!-- end of claims -->"
 MINUS = "−"  # as in print; a hyphen before a number breaks lines
@@ -23,7 +23,7 @@ class Finding:
     """What the recorded runs say of a claim.
 
     verdict: "holds"; "does not hold", the runs speak against it; "depends", there are cases for and cases against it;
-        "not shown", the interval holds both.
+        "not shown", the interval holds both; "not contradicted", a bound that no run breaks, which proves nothing.
     effect: the numbers, with 95 % intervals and what they are of, one or two short sentences.
     on: for "depends": on what.
 

@@ -119,7 +119,10 @@ EXERCISES = (
         ),
         0.001963,
         "mean 0.001, s = 0.00158, half the interval t_4 · s/√5 = 2.776 · 0.00158 / 2.236 = 0.00196; so −0.001 to 0.003, with zero inside.",
-        ["The formula stands above `T95`.", "n = 5, so T95[4]; s with n − 1 in the denominator, as pandas' std."],
+        [
+            "The formula stands in the section on the verdict.",
+            "n = 5, so t₄ = 2.776; s with n − 1 in the denominator, as pandas' std.",
+        ],
     ),
     Exercise(
         "05.6",

@@ -54,7 +54,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from fuse_lib import LBFGS, FusePV, data, models, plots
+from fuse_lib import LBFGS, FusePV, data, lab, models, plots
 from fuse_lib.exercises import check, hint, solution
 from fuse_lib.optim.observation import Observation
 from fuse_lib.switchover import GradientNorm, LossChange
@@ -554,20 +554,18 @@ summary("fashion-mnist-sample")
 #
 # Now the comparison. The runs of one seed share their initial weights and the order of their minibatches, so we
 # compare *within* a seed and look at the differences. Their mean $\bar d$ has the 95 % interval
-# $\bar d \pm t_{n-1}\, s_d/\sqrt n$, with $s_d$ the standard deviation of the $n$ differences.
+# $\bar d \pm t_{n-1}\, s_d/\sqrt n$, with $s_d$ the standard deviation of the $n$ differences and $t_{n-1}$ Student's quantile
+# (2.776 for $n = 5$, 2.262 for $n = 10$).
 #
 # > **Predict.** How large will "slightly better" be, against the scatter from seed to seed? **(a)** much larger,
 # > so that each seed shows it; **(b)** of about its size, or smaller.
 
 # %%
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}  # by n − 1
-
-
 def difference(name, arm, other, what):
     """Epoch rule minus another one, seed by seed: (mean, half the 95 % interval)."""
-    some = reported[(reported.dataset == name) & (reported.arm == arm)].pivot(index="seed", columns="optimizer", values=what)
-    d = (some["epoch"] - some[other]).dropna()
-    return d.mean(), T95[len(d) - 1] * d.std() / math.sqrt(len(d))
+    some = reported[(reported.dataset == name) & (reported.arm == arm)]
+    d = lab.paired(some, what, "seed", "optimizer", "epoch", other)
+    return d.mean, d.high - d.mean
 
 
 lines = []
@@ -733,7 +731,8 @@ print(f"the rules' means are within a factor of 2: {means.max() < 2 * means.min(
 # - H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, [arXiv 1708.07747](https://arxiv.org/abs/1708.07747)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one: the test functions of
-# [04 · Test functions: valleys, many minima, and noise](04_test_functions.ipynb). After it: five data sets and four models.
+# [04 · Test functions: valleys, many minima, and noise](04_test_functions.ipynb). After it:
+# [06 · Image classification: equal budgets, tuned baselines](06_image_classification.ipynb).
 
 # %%
 effective = {"dataset": dataset, "rows": rows, "seeds": seeds, "live": live, "passes": passes, "batch": batch, "lr": lr, "window": window,

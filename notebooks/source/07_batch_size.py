@@ -660,8 +660,9 @@ print(f"largest rise over all images, 32 images above 128: {lines.loc[(32, 'FUSE
 # - M. B. Brown, A. B. Forsythe, *Robust Tests for the Equality of Variances*, JASA 69 (1974),
 #   [doi 10.1080/01621459.1974.10482955](https://doi.org/10.1080/01621459.1974.10482955)
 #
-# **The course**: the [README](@repository@#the-course) has the map. Before this one: [05 · Switchover criteria: when to
-# switch](05_switchover_criteria.ipynb). After it: [14 · Overhead: what a step costs in time, memory and waiting](14_overhead.ipynb).
+# **The course**: the [README](@repository@#the-course) has the map. Before this one:
+# [06 · Image classification: equal budgets, tuned baselines](06_image_classification.ipynb). After it:
+# [08 · Reproducing the paper: 36.6 against 34.3](08_reproducing_the_paper.ipynb).
 
 # %%
 effective = {"dataset": dataset, "rows": rows, "average": average, "seed": seed, "steps": steps, "lr": lr, "draws": draws, "sets": sets,

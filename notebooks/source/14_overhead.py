@@ -464,7 +464,7 @@ small = table[table.over <= 0.1].groupby([*machine, "contestant", "d"]).batch.mi
 small.droplevel(["processor"]).map(lambda b: "none" if pd.isna(b) else f"{b:.0f}")
 
 # %% [markdown]
-# On a processor core Adam needs some hundred rows, the second phase some thousand. (A minibatch step divides by two evaluations, which halves the
+# On a processor core Adam needs 512 to 2,048 rows, the second phase 8,192 or more. (A minibatch step divides by two evaluations, which halves the
 # share of the history, and adds its third pass.) "none" means that no measured batch was large enough.
 #
 # ## 7 · Is it efficient?
