@@ -37,6 +37,7 @@ class Counting:
         bytes: of the storages that were made since and are still in use.
         peak: the most there were at a time.
 
+    >>> import torch
     >>> x = torch.nn.Parameter(torch.ones(1000))
     >>> with Counting([x]) as count:
     ...     total = (2.0 * x.detach()).sum().item()
