@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +136,3 @@ def _link(number: str) -> str:
     for path in sorted(folder.glob(f"{number}_*.ipynb")):
         return f"[{number}](notebooks/{path.name})"
     return number
-
-
-def notebooks_named(text: str) -> list[str]:
-    """The numbers in the last column of a table that `markdown` made."""
-    return re.findall(r"\| \[?(\d\d)\]?[^|]*\|$", text, re.M)
