@@ -14,13 +14,15 @@ def finishes_lower(runs: pd.DataFrame) -> Finding:
     tuned = runs[[(o, lr) in set(best) for o, lr in zip(runs.optimizer, runs.lr, strict=True)]]
     adam = paired(tuned, "train_loss", "seed", "optimizer", "FUSE-PV", "Adam, cosine")
     alone = paired(tuned, "train_loss", "seed", "optimizer", "FUSE-PV", "L-BFGS")
-    accuracy = paired(tuned, "test_accuracy", "seed", "optimizer", "FUSE-PV", "Adam, cosine")
+    accuracy = paired(
+        tuned.assign(points=100 * tuned.test_accuracy), "points", "seed", "optimizer", "FUSE-PV", "Adam, cosine"
+    )
     verdict = "holds" if adam.high < 0 else "does not hold" if adam.low > 0 else "not shown"
     return Finding(
         verdict,
-        f"training objective {with_interval(adam.mean, adam.low, adam.high, 3)} against tuned Adam with cosine decay, "
-        f"{with_interval(alone.mean, alone.low, alone.high, 3)} against L-BFGS alone; test accuracy "
-        f"{with_interval(100 * accuracy.mean, 100 * accuracy.low, 100 * accuracy.high)} points against Adam",
+        f"training objective {with_interval(adam, 3)} against tuned Adam with cosine decay, "
+        f"{with_interval(alone, 3)} against L-BFGS alone; test accuracy "
+        f"{with_interval(accuracy)} points against Adam",
     )
 
 

@@ -20,7 +20,7 @@ def cures_a_bad_start(runs: pd.DataFrame) -> Finding:
     plateau, saturated = flat[10] > flat[0], gain.high < 0
     effect = (
         f"flat start, float32: {flat[0]} of {seeds} runs of L-BFGS alone reach the target, {flat[10]} of {seeds} after "
-        f"ten steps of Adam; saturated start: lowest loss {with_interval(gain.mean, gain.low, gain.high, 2)}"
+        f"ten steps of Adam; saturated start: lowest loss {with_interval(gain, 2)}"
     )
     if plateau and saturated:
         return Finding("holds", effect)
@@ -36,7 +36,7 @@ def handing_pairs_over(runs: pd.DataFrame) -> Finding:
         some = runs[(runs.problem == problem) & (runs.switch == 30) & (runs.lr == 0.03)]
         gains[name] = paired(some, "evals_to_fine", "seed", "handover", "pairs", "none")
     helps, harms = sum(g.high < 0 for g in gains.values()), sum(g.low > 0 for g in gains.values())
-    said = "; ".join(f"{name} {with_interval(g.mean, g.low, g.high)}" for name, g in gains.items())
+    said = "; ".join(f"{name} {with_interval(g)}" for name, g in gains.items())
     effect = f"evaluations to the target, with the pairs less without, switch after 30 steps: {said}"
     if helps == len(gains):
         return Finding("holds", effect)

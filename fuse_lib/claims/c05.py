@@ -21,7 +21,7 @@ def epoch_rule_is_ahead(runs: pd.DataFrame, minima: pd.DataFrame) -> Finding:
                 )
     better = [(where, d) for where, d in found if d.high < 0]
     worse = [(where, d) for where, d in found if d.low > 0]
-    clear = "; ".join(f"{where}: {with_interval(d.mean, d.low, d.high)}" for where, d in better + worse)
+    clear = "; ".join(f"{where}: {with_interval(d)}" for where, d in better + worse)
     lower = sum(d.mean < 0 for _, d in found)
     effect = (
         f"the gap to the minimum, in points, is lower under the epoch rule in {lower} of {len(found)} comparisons, "

@@ -59,7 +59,7 @@ def lower_loss(runs: pd.DataFrame) -> Finding:
 
 
 def _said(where: tuple[str, str], d: Interval) -> str:
-    return f"{with_interval(d.mean, d.low, d.high)} ({where[0]}, {MODELS[where[1]]})"
+    return f"{with_interval(d)} ({where[0]}, {MODELS[where[1]]})"
 
 
 CLAIMS = [

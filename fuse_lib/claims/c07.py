@@ -23,7 +23,7 @@ def larger_batches_steady(noise: pd.DataFrame, runs: pd.DataFrame) -> Finding:
     typical = np.exp(np.log(some.error_median).groupby(some.batch).mean())
     effect = (
         f"CIFAR-10 (16x16), {found.n} trajectories: median relative error of a minibatch L-BFGS direction, like "
-        f"b to the power {with_interval(found.mean, found.low, found.high, 2)}, from {typical[SMALL]:.2g} at {SMALL} "
+        f"b to the power {with_interval(found, 2)}, from {typical[SMALL]:.2g} at {SMALL} "
         f"images to {typical[LARGE]:.2g} at {LARGE}; final accuracy of FUSE-PV and Adam at equal budgets: "
         f"{_accuracies(runs)}"
     )

@@ -15,8 +15,9 @@ def headline(runs: pd.DataFrame) -> Finding:
     fuse, adam = (100 * runs[(runs.rung == 0) & (runs.contestant == who)].accuracy.mean() for who in ("fuse", "adam"))
     effect = (
         f"{runs.epochs.iloc[0]} epochs, not 100; protocol as it stands: {fuse:.1f} % against {adam:.1f} %, difference "
-        f"{_said(found[0])} points, at {_cost(runs):.1f} times Adam's cost in evaluations; at equal cost, on all "
-        f"test images: {_said(found[2])}; with every switch as in the paper's text: {_said(found[7])}"
+        f"{with_interval(found[0])} points, at {_cost(runs):.1f} times Adam's cost in evaluations; at equal cost, on "
+        f"all test images: {with_interval(found[2])}; with every switch as in the paper's text: "
+        f"{with_interval(found[7])}"
     )
     if all(d.low > 0 for d in found.values()):
         return Finding("holds", effect)
@@ -38,10 +39,6 @@ def _difference(runs: pd.DataFrame, rung: int) -> Interval:
 def _cost(runs: pd.DataFrame) -> float:
     samples = runs[runs.rung == 0].groupby("contestant").samples.mean()
     return samples["fuse"] / samples["adam"]
-
-
-def _said(d: Interval) -> str:
-    return with_interval(d.mean, d.low, d.high)
 
 
 CLAIMS = [

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from fuse_lib.claims.core import Claim, Finding, signed
+from fuse_lib.claims.core import Claim, Finding, signed, with_interval
 from fuse_lib.lab.statistics import Interval, interval
 
 MIDDLE = "quadratic 1000"
@@ -110,8 +109,8 @@ def _ratio(fuse: pd.DataFrame, others: pd.DataFrame, name: str) -> Interval:
     return Interval(*(math.exp(v) for v in found[:3]), found.n)
 
 
-def _said(d: Sequence[float], digits: int = 2) -> str:
-    return f"{d[0]:.{digits}f} [{d[1]:.{digits}f}, {d[2]:.{digits}f}]"
+def _said(found: Interval, digits: int = 2) -> str:
+    return with_interval(found, digits, sign=False)
 
 
 CLAIMS = [

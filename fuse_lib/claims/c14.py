@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from fuse_lib.claims.core import Claim, Finding
+from fuse_lib.claims.core import Claim, Finding, with_interval
 from fuse_lib.lab.statistics import Interval, interval
 
 PROBLEMS = ("digits, logistic", "fashion, logistic")  # where tuned Adam arrives
@@ -18,7 +18,7 @@ def saves_time(rivals: pd.DataFrame, steps: pd.DataFrame) -> Finding:
     """A step's cost; and seconds to a relative loss of 1e-2 above the minimum, full batch, as ratios start by start."""
     over = {name: [_ratio(rivals, problem, name) for problem in PROBLEMS] for name in ("Adam", ALONE)}
     first = steps["fuse / torch"].agg(["min", "max"])
-    adam, alone = (", ".join(f"{d.mean:.2f} [{d.low:.2f}, {d.high:.2f}]" for d in found) for found in over.values())
+    adam, alone = (", ".join(with_interval(d, 2, sign=False) for d in found) for found in over.values())
     effect = (
         f"a step of the first phase takes {first['min']:.2f} to {first['max']:.2f} times Adam's; seconds to 1e-2 above "
         f"the minimum, full batch, over tuned Adam's: {adam} (softmax regression on digits, Fashion sample); over "

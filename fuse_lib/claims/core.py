@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,13 +114,15 @@ def signed(value: float, digits: int = 1) -> str:
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
-def with_interval(mean: float, low: float, high: float, digits: int = 1) -> str:
-    """A mean and its 95 % interval.
+def with_interval(found: Sequence[float], digits: int = 1, sign: bool = True) -> str:
+    """A mean and its 95 % interval. found: (mean, low, high, …), as `lab.interval` gives it. sign: False for what is
+    positive anyway, as a ratio.
 
-    >>> with_interval(1.2, 0.4, 1.9)
+    >>> with_interval((1.2, 0.4, 1.9))
     '+1.2 [+0.4, +1.9]'
     """
-    return f"{signed(mean, digits)} [{signed(low, digits)}, {signed(high, digits)}]"
+    mean, low, high = (signed(value, digits) if sign else f"{value:.{digits}f}" for value in found[:3])
+    return f"{mean} [{low}, {high}]"
 
 
 def _with_table(text: str, path: Path) -> str:
