@@ -55,6 +55,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from tables import replace
 from torch import Tensor
 
 from fuse_lib import data, lab, models
@@ -132,9 +133,9 @@ def runs(args: argparse.Namespace) -> None:
     ends = rows.groupby("run_id", sort=False).tail(1)
     ends = ends.merge(Folder(KEPT).about(ends["run_id"])[told], on="run_id")  # of the run's own time
     curves = ["evals", "samples", "seconds", "phase", "train_loss", "grad_norm", "test_loss", "test_accuracy"]
-    keep("07_tuning.csv", tuning, size)
-    keep("07_runs.csv", ends, size)
-    keep("07_curves.csv", rows[[*size, "batch", "optimizer", "lr", "seed", *curves]].round(6), size)
+    replace(OUT / "07_tuning.csv", tuning, [*size])
+    replace(OUT / "07_runs.csv", ends, [*size])
+    replace(OUT / "07_curves.csv", rows[[*size, "batch", "optimizer", "lr", "seed", *curves]].round(6), [*size])
 
 
 # ---- variance
@@ -262,21 +263,7 @@ def variance(args: argparse.Namespace) -> None:
             pd.DataFrame(rows).assign(**about).to_csv(part, index=False)
             part.replace(path)
         tables.append(pd.read_csv(path))
-    keep("07_variance.csv", pd.concat(tables), {**size, "step": None})
-
-
-def keep(name: str, table: pd.DataFrame, size: dict) -> None:
-    """Put rows into a table, in the place of those of the same scale (a key without value: any value that is new)."""
-    path = OUT / name
-    if path.exists():
-        old = pd.read_csv(path)
-        same = np.ones(len(old), dtype=bool)
-        for key, value in size.items():
-            same &= old[key].isin(table[key]) if value is None else old[key] == value
-        table = pd.concat([old[~same], table])
-    part = path.with_suffix(".part")
-    table.to_csv(part, index=False)
-    part.replace(path)
+    replace(OUT / "07_variance.csv", pd.concat(tables), [*size, "step"])
 
 
 def show() -> None:

@@ -26,6 +26,7 @@ import math
 from pathlib import Path
 
 import pandas as pd
+from tables import replace
 
 from fuse_lib import lab
 
@@ -39,6 +40,7 @@ CNN_ROWS = 12_000
 ROWS = {"mnist": 60_000, "fashion-mnist": 60_000, "kmnist": 8_000, "usps": 7_291}
 PASSES = 20
 POINTS = 20
+CURVES = ["dataset", "model", "contestant", "seed", "samples", "seconds", "train_loss", "test_loss", "test_accuracy"]
 TUNING, REPORTED = (100, 101), (0, 1, 2, 3, 4)
 
 
@@ -144,25 +146,11 @@ def main() -> None:
         about = lab.provenance()
         ends = rows.groupby(["contestant", "run_id"], sort=False).tail(1)  # not last(), which skips NaN
         rows["passes"] = (rows["samples"] / rows.groupby("run_id")["samples"].transform("max") * PASSES).round(2)
-        keep("06_tuning.csv", pd.DataFrame(table), dataset, model)
-        keep(
-            "06_runs.csv",
-            ends.assign(**{k: about[k] for k in ("torch", "fuse_lib", "commit") if k in about}),
-            dataset,
-            model,
-        )
-        keep("06_curves.csv", rows[["dataset", "model", "contestant", "seed", "samples", "seconds", "train_loss",
-                                    "test_loss", "test_accuracy"]].round(6), dataset, model)  # fmt: skip
+        versions = {name: about[name] for name in ("torch", "fuse_lib", "commit")}
+        made = {"tuning": pd.DataFrame(table), "runs": ends.assign(**versions), "curves": rows[CURVES].round(6)}
+        for name, new in made.items():
+            replace(OUT / f"06_{name}.csv", new, ["dataset", "model"])
         print(f"{dataset}/{model}", *(f"{k}: {v}" for k, v in chosen.items()), sep="\n  ", flush=True)
-
-
-def keep(name: str, table: pd.DataFrame, dataset: str, model: str) -> None:
-    """Put rows into a table, in the place of earlier ones of the same data set and model."""
-    path = OUT / name
-    if path.exists():
-        old = pd.read_csv(path)
-        table = pd.concat([old[(old["dataset"] != dataset) | (old["model"] != model)], table])
-    table.to_csv(path, index=False)
 
 
 def show() -> None:

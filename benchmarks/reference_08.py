@@ -60,6 +60,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from tables import replace
 
 from fuse_lib import data, lab, models
 from fuse_lib.lab.objective import MEASURED, Objective
@@ -171,15 +172,8 @@ def make(chosen: list[Place], seeds: list[int], scale: Scale, out: Path, **how: 
     ])  # fmt: skip
     curves = rows[["run_id", "optimizer", "seed", "evals", *measured[6:9], *measured[:5]]].round(6)
     out.mkdir(parents=True, exist_ok=True)
-    keep(out / "08_runs.csv", table, KEY)
-    keep(out / "08_curves.csv", curves, ["run_id", "samples"])
-
-
-def keep(path: Path, table: pd.DataFrame, key: list[str]) -> None:
-    """Put rows into a table, in the place of earlier ones with the same key."""
-    if path.exists():
-        table = pd.concat([pd.read_csv(path), table]).drop_duplicates(key, keep="last")
-    table.sort_values(key).to_csv(path, index=False)
+    replace(out / "08_runs.csv", table, KEY, order=True)
+    replace(out / "08_curves.csv", curves, ["run_id", "samples"], order=True)
 
 
 def estimate(chosen: list[Place], seeds: list[int], scale: Scale, sets: data.Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Tables of measurements that grow: rows are added, nobody's are replaced."""
+"""Tables of measurements: some only grow (`append`), in some a run made anew takes the old one's place (`replace`)."""
 
 from __future__ import annotations
 
@@ -42,6 +42,23 @@ def append(path: Path, rows: list[dict]) -> None:
     """Add rows to a CSV file. A killed run leaves the old table or the new one; columns may be new or missing."""
     new = pd.DataFrame(rows)
     old = read(path)
+    _write(path, pd.concat([old, new], ignore_index=True) if len(old) else new)
+
+
+def replace(path: Path, rows: pd.DataFrame, key: list[str], order: bool = False) -> None:
+    """Put rows into a CSV file in the place of all old rows that have the key of one of them, atomically.
+
+    key: columns. With those of a whole experiment ("dataset", "model") its old rows go, however many it had.
+    order: sort the table by the key. Otherwise the new rows are at its end.
+    """
+    old = read(path)
+    if len(old):
+        new = pd.MultiIndex.from_frame(rows[key])
+        rows = pd.concat([old[~pd.MultiIndex.from_frame(old[key]).isin(new)], rows], ignore_index=True)
+    _write(path, rows.sort_values(key, kind="stable") if order else rows)
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
     part = path.with_suffix(".part")
-    (pd.concat([old, new], ignore_index=True) if len(old) else new).to_csv(part, index=False)
+    table.to_csv(part, index=False)
     part.replace(path)

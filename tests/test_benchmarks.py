@@ -211,10 +211,11 @@ def test_the_scatter_of_vectors_is_their_variance_and_bias_in_units_of_the_refer
     assert found["descent"] == 1.0 - batch_size_07.scatter(v, reference, reference, "both")["descent"]
 
 
-def test_a_scale_replaces_its_own_rows_and_no_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_size_07, "OUT", tmp_path)
-    for side, step, value in ((16, 24, 1.0), (16, 64, 2.0), (32, 24, 3.0), (16, 24, 4.0)):
-        table = pd.DataFrame([{"side": side, "step": step, "value": value}])
-        batch_size_07.keep("t.csv", table, {"side": side, "step": None})
-    kept = pd.read_csv(tmp_path / "t.csv")
-    assert sorted(kept.value) == [2.0, 3.0, 4.0]
+def test_rows_take_the_place_of_those_with_their_key_and_of_no_others(tmp_path):
+    path = tmp_path / "t.csv"
+    for side, step, value in ((16, 64, 2.0), (16, 24, 1.0), (32, 24, 3.0), (16, 24, 4.0)):
+        tables.replace(path, pd.DataFrame([{"side": side, "step": step, "value": value}]), ["side", "step"])
+    assert pd.read_csv(path).value.tolist() == [2.0, 3.0, 4.0]
+    tables.replace(path, pd.DataFrame({"side": [16], "step": [1], "value": [5.0]}), ["side"], order=True)
+    assert pd.read_csv(path).value.tolist() == [5.0, 3.0]
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]

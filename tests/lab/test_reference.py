@@ -23,6 +23,7 @@ NOT_ADAMS = {"equal cost", "epoch rule", "one-batch pairs", "handover"}
 
 @pytest.fixture(scope="module")
 def script():
+    sys.path.insert(0, str(FILE.parent))
     spec = importlib.util.spec_from_file_location("reference_08", FILE)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look there
@@ -31,6 +32,7 @@ def script():
         yield module
     finally:
         del sys.modules[spec.name]
+        sys.path.remove(str(FILE.parent))
 
 
 @pytest.fixture(scope="module")
