@@ -8,8 +8,8 @@ where it was. `--show` prints what the table says. USPS is the only set that is 
 The design: POINTS points of a Latin hypercube over (threshold, lr, m), the same on every task. Each point is run under
 four rules: never (Adam alone), `step:K`, `gradnorm:ζ:50` and `losschange:σ:50`, with the same seed, learning rate and
 budget of gradient evaluations in samples. So every run of FUSE-PV has its own run of Adam to be compared with. The
-point's number decides the seed (five of them), and with it the initial parameters and the order of the rows. lr, m, ζ, σ
-and K are even on a log scale between the bounds of RANGES; K is a share of the steps that the budget pays for.
+point's number decides the seed (five of them), and with it the initial parameters and the order of the rows. lr, m, ζ,
+σ and K are even on a log scale between the bounds of RANGES; K is a share of the steps that the budget pays for.
 
 Four tasks are for finding out (TASKS), three are held out (HELD_OUT): what the first four recommend is tried on those.
 """
@@ -211,7 +211,7 @@ def main() -> None:
                     continue
                 threshold = math.nan if rule == "never" else float(f"{value(rule, at.u_threshold):.6g}")
                 rows.append({"point": at.point, **run(task, rule, threshold, lr, m, at.seed), **origin})
-            if len(rows) >= 40 or at.point == args.points - 1 and rows:
+            if len(rows) >= 40 or (at.point == args.points - 1 and rows):
                 append(OUT, rows)
                 rows = []
 
