@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 FUSE_DATA=folder python benchmarks/sensitivity_13.py [--only digits-softmax …] [--points 100]
 
-makes data/results/13_runs.csv, a row a run. A run that is in the table is not made again, so a killed script goes on
-where it was. `--show` prints what the table says. USPS is the only set that is not bundled.
+makes data/results/13_runs.csv, a row a run, and 13_tasks.csv, a row a task: its size, and the least value that its loss
+can have. A run that is in the table is not made again, so a killed script goes on where it was. `--show` prints what
+the table says. USPS is the only set that is not bundled.
 
 The design: POINTS points of a Latin hypercube over (threshold, lr, m), the same on every task. Each point is run under
 four rules: never (Adam alone), `step:K`, `gradnorm:ζ:50` and `losschange:σ:50`, with the same seed, learning rate and
@@ -29,7 +30,7 @@ from scipy.stats import qmc
 from tables import append, read
 from tqdm.auto import tqdm
 
-from fuse_lib import FusePV, data, lab, models, problems
+from fuse_lib import LBFGS, FusePV, data, lab, models, problems
 from fuse_lib.lab.batches import Batches
 from fuse_lib.lab.objective import Objective, Spent
 
@@ -135,6 +136,37 @@ HELD_OUT = {
 EVERY = TASKS | HELD_OUT
 
 
+def least(task: str) -> float:
+    """What a gap is counted from: the minimum of a convex task, by L-BFGS in float64, and of a test function; of a net,
+    whose minimum nobody knows, 0."""
+    about = EVERY[task]
+    if isinstance(about, Function) or about.model != "linear":
+        return 0.0
+    images = _loaded(about.dataset)
+    model = models.build(about.model, images.in_shape, len(images.classes), seed=0).double()
+    objective = Objective(model, math.inf, about.l2, chunk=10_000)
+    closure = objective.closure(images.x_train.double(), images.y_train)
+    opt = LBFGS(objective.params, history_size=100, full_batch=True, scaling="adaptive")
+    while (opt.last_step is None or not opt.last_step.stop_reason) and objective.evals < 20_000:
+        opt.step(closure)
+    loss, norm = objective.train_loss(images.x_train.double(), images.y_train)
+    error = norm**2 / (2 * about.l2)  # f − f* ≤ ‖∇f‖²/(2μ) with μ ≥ λ: the penalty is on all parameters
+    if error > 1e-9:
+        raise ArithmeticError(f"{task}: the minimum is known to {error:.1e} only")
+    return loss
+
+
+def describe() -> pd.DataFrame:
+    """The tasks, a row each."""
+    rows = []
+    for task, about in EVERY.items():
+        problem = about.begin(0)
+        rows.append({"task": task, "held_out": task in HELD_OUT, "parameters": sum(p.numel() for p in problem.params),
+                     "steps": problem.steps, "second_phase": "full batch" if problem.full_batch else "minibatches",
+                     "least": least(task)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def design(points: int = POINTS) -> pd.DataFrame:
     """threshold, lr and m of each point as shares of their (log) ranges, 0 … 1; and the seed."""
     unit = qmc.LatinHypercube(d=3, rng=0, optimization="random-cd").random(points)
@@ -202,6 +234,7 @@ def main() -> None:
     origin = {k: about[k] for k in ("threads", "machine", "torch", "fuse_lib", "commit")}
     done = read(OUT)
     done = set(zip(done["task"], done["point"], done["rule"], strict=True)) if len(done) else set()
+    describe().to_csv(OUT.with_name("13_tasks.csv"), index=False)
     for task in args.only or EVERY:
         rows = []
         for at in tqdm(design(args.points).itertuples(), total=args.points, desc=task):

@@ -56,7 +56,7 @@ from fuse_lib.lab.memory import keep_memory
 from fuse_lib.lab.optimizers import CONTESTANTS
 from fuse_lib.lab.plan import expand, read
 from fuse_lib.lab.provenance import provenance
-from fuse_lib.lab.sensitivity import main_effect, partial_rank_correlations
+from fuse_lib.lab.sensitivity import fired_at_half, main_effect, partial_rank_correlations
 from fuse_lib.lab.settings import Settings
 from fuse_lib.lab.statistics import Interval, Ratio, interval, paired, sign_test, variance_ratio
 
@@ -70,6 +70,7 @@ __all__ = [
     "RunsFailed",
     "Settings",
     "expand",
+    "fired_at_half",
     "grid",
     "interval",
     "keep_memory",

@@ -7,7 +7,7 @@ Two measures, each blind to something:
 - the main effect: the share of the response's variance that the factor's bins explain, whatever the direction. What
   two factors do only together is in neither's.
 
-Ranks: J. D. McKay, W. J. Conover, R. J. Beckman, Technometrics 21, 1979, doi 10.2307/1268522 (the designs); R. L. Iman,
+Ranks: M. D. McKay, R. J. Beckman, W. J. Conover, Technometrics 21, 1979, doi 10.2307/1268522 (the designs); R. L. Iman,
 W. J. Conover, Communications in Statistics 11, 1982, doi 10.1080/03610918208812265 (correlations of ranks).
 """
 
@@ -88,6 +88,28 @@ def main_effect(factor: pd.Series, response: pd.Series, bins: int = 5) -> float:
     groups = np.array_split(y[np.argsort(x, kind="stable")], bins)
     within = sum(((group - group.mean()) ** 2).sum() for group in groups)
     return float(1 - (n - 1) / (n - bins) * within / total) if total else math.nan
+
+
+def fired_at_half(thresholds: pd.Series, fired: pd.Series) -> float:
+    """log10 of the threshold at which half of the runs switch: of a logistic curve in log10, fitted by its likelihood.
+
+    P(fired) = 1 / (1 + exp(−(log10 threshold − c)/w)); the c of the most likely pair on a grid (c over the range of the
+    thresholds, w of 0.1 to 0.8 decades).
+
+    thresholds: n positive numbers. fired: n booleans. NaN where fewer than one in twenty fired, or all but those.
+
+    >>> import pandas as pd
+    >>> t = pd.Series(np.logspace(-3, 1, 81))
+    >>> round(fired_at_half(t, t > 0.1), 1)
+    -1.0
+    """
+    x, y = np.log10(np.asarray(thresholds, float)), np.asarray(fired, float)
+    if not 0.05 <= y.mean() <= 0.95:
+        return math.nan
+    middle, width = np.meshgrid(np.linspace(x.min(), x.max(), 200), [0.1, 0.2, 0.4, 0.8], indexing="ij")
+    p = 1 / (1 + np.exp((middle[..., None] - x) / width[..., None]))
+    likelihood = (y * np.log(p + 1e-12) + (1 - y) * np.log(1 - p + 1e-12)).sum(-1)
+    return float(middle.flat[likelihood.argmax()])
 
 
 def _partial(table: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fuse_lib.lab import main_effect, partial_rank_correlations
+from fuse_lib.lab import fired_at_half, main_effect, partial_rank_correlations
 
 
 def drawn(n=200, k=3, seed=0):
@@ -99,3 +99,17 @@ def test_the_errors_name_their_argument():
     for bins in (1, 26):
         with pytest.raises(ValueError, match=f"bins: got {bins}"):
             main_effect(x.a, x.b, bins)
+
+
+@pytest.mark.parametrize("middle", [-2.0, 0.3])
+@pytest.mark.parametrize("width", [0.05, 0.4])
+def test_the_middle_of_a_logistic_curve_is_found(middle, width):
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-4, 2, 2000)
+    fired = rng.random(2000) < 1 / (1 + np.exp(-(x - middle) / width))
+    assert fired_at_half(pd.Series(10**x), pd.Series(fired)) == pytest.approx(middle, abs=0.1)
+
+
+@pytest.mark.parametrize("fired", [True, False])
+def test_where_nothing_or_everything_switches_there_is_no_middle(fired):
+    assert np.isnan(fired_at_half(pd.Series([1.0, 2.0, 3.0]), pd.Series([fired] * 3)))
