@@ -16,7 +16,7 @@ SIXTHS, EARLIEST = 6, 0.003  # K goes from this share of the budget's steps to a
 
 def effects(runs: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
     """The runs of FUSE-PV. e: log10 of the gap over that of the same point's run of Adam; with the task's columns."""
-    runs = runs.merge(tasks, on="task")
+    runs = runs.merge(tasks[tasks.role != "afterwards"], on="task")
     gap = np.maximum(runs.loss - runs.least, 1e-12 * (runs.loss_start - runs.least))
     runs = runs.assign(gap=gap).set_index(["task", "point"])
     fuse = runs[runs.rule != "never"].join(runs[runs.rule == "never"].gap.rename("adam"))
@@ -32,8 +32,8 @@ def needs_tuning(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     full, mini = shares["full batch"], shares["minibatches"]
     effect = (
         f"switch step, learning rate and history size at random over ranges of 300, 1000 and 33: more than 10 % above "
-        f"Adam's gap end {full.min():.0%} to {full.max():.0%} of the runs on {len(full)} tasks with a full-batch second "
-        f"phase, and {_span(mini)} of those with minibatches"
+        f"Adam's gap end {full.min():.0%} to {full.max():.0%} of the runs on {len(full)} tasks with a full-batch "
+        f"second phase, and {_span(mini)} of those with minibatches"
     )
     if full.max() < 0.05 and mini.max() < 0.05:
         return Finding("does not hold", effect)
@@ -56,8 +56,8 @@ def thresholds_travel(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
         said.append(f"{symbol} {np.ptp(own):.1f} decades, {np.ptp(relative):.1f} in units of the start")
     never = 1 - fuse[fuse.rule != "step"].fired.mean()
     effect = (
-        f"the threshold at which half of the runs switch varies over {len(tasks)} tasks by {'; '.join(said)}; over the "
-        f"ranges tried (1e-6 to 10, 1e-5 to 1) {never:.0%} of the runs never switch"
+        f"the threshold at which half of the runs switch varies over {fuse.task.nunique()} tasks by {'; '.join(said)}; "
+        f"over the ranges tried (1e-6 to 10, 1e-5 to 1) {never:.0%} of the runs never switch"
     )
     return Finding("does not hold" if max(spans) > 1 else "holds", effect)
 
@@ -70,9 +70,9 @@ def safe_range_holds(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     steps = steps[(steps.rule == "step") & (steps.second_phase == "full batch")]
     at = np.log(steps.threshold / EARLIEST) / math.log(1 / EARLIEST) * SIXTHS
     steps = steps.assign(bin=at.astype(int).clip(upper=SIXTHS - 1))
-    known = steps[~steps.held_out].groupby(["bin", "task"]).worse.mean().unstack()
+    known = steps[steps.role == "known"].groupby(["bin", "task"]).worse.mean().unstack()
     safe = known.index[(known <= 0.1).all(axis=1)]
-    tried = steps[steps.held_out & steps.bin.isin(safe)]
+    tried = steps[(steps.role == "held out") & steps.bin.isin(safe)]
     bad, n = int(tried.worse.sum()), len(tried)
     low, high = binomtest(bad, n).proportion_ci(method="wilson")
     first, last = (EARLIEST ** (1 - b / SIXTHS) for b in (min(safe), max(safe) + 1))
