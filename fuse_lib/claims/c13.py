@@ -72,6 +72,8 @@ def safe_range_holds(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     steps = steps.assign(bin=at.astype(int).clip(upper=SIXTHS - 1))
     known = steps[steps.role == "known"].groupby(["bin", "task"]).worse.mean().unstack()
     safe = known.index[(known <= 0.1).all(axis=1)]
+    if safe.empty:
+        return Finding("not shown", f"no range is safe on all {known.shape[1]} tasks that it was looked for on")
     tried = steps[(steps.role == "held out") & steps.bin.isin(safe)]
     bad, n = int(tried.worse.sum()), len(tried)
     low, high = binomtest(bad, n).proportion_ci(method="wilson")
