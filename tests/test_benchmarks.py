@@ -1,5 +1,6 @@
 """benchmarks/: evaluations are counted as they are made, tables grow without loss. Nothing is timed here."""
 
+import dataclasses
 import importlib.util
 import math
 import sys
@@ -17,6 +18,7 @@ import growth  # noqa: E402
 import memory  # noqa: E402
 import plot  # noqa: E402
 import rivals  # noqa: E402
+import sensitivity_13  # noqa: E402
 import tables  # noqa: E402
 
 sys.path.remove(str(FOLDER))
@@ -219,3 +221,43 @@ def test_rows_take_the_place_of_those_with_their_key_and_of_no_others(tmp_path):
     tables.replace(path, pd.DataFrame({"side": [16], "step": [1], "value": [5.0]}), ["side"], order=True)
     assert pd.read_csv(path).value.tolist() == [5.0, 3.0]
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_the_design_uses_every_slice_of_every_setting_once():
+    design = sensitivity_13.design(40)
+    for name in ("u_threshold", "u_lr", "u_m"):
+        assert sorted((design[name] * 40).astype(int)) == list(range(40))
+    assert design.equals(sensitivity_13.design(40))
+    assert sorted(design.seed.unique()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("task", ["digits-softmax", "rosenbrock-10"])
+def test_a_run_of_the_design_repeats_and_keeps_its_budget(task, monkeypatch):
+    small = {"passes": 12} if task.startswith("digits") else {"evals": 60}
+    monkeypatch.setitem(sensitivity_13.EVERY, task, dataclasses.replace(sensitivity_13.EVERY[task], **small))
+    one, again, never = (sensitivity_13.run(task, rule, 0.5, 1e-2, 7, 3) for rule in ("step", "step", "never"))
+    assert {**one, "seconds": 0} == {**again, "seconds": 0}
+    assert one["spent"] <= 1
+    assert one["switched"] == pytest.approx(0.5, abs=0.05)
+    assert math.isnan(never["switched"])
+    assert one["loss_start"] == never["loss_start"]
+    assert one["loss"] != never["loss"]
+
+
+def test_without_a_switch_a_run_of_the_design_is_torchs_adam(monkeypatch):
+    monkeypatch.setitem(sensitivity_13.EVERY, "rosenbrock-10", sensitivity_13.Function("rosenbrock", 10, 30))
+    problem = sensitivity_13.EVERY["rosenbrock-10"].begin(2)
+    opt = torch.optim.Adam(problem.params, lr=3e-2)
+    for _ in range(30):
+        opt.step(problem.closure("first_order"))
+    assert sensitivity_13.run("rosenbrock-10", "never", 0.0, 3e-2, 5, 2)["loss"] == problem.look()[0]
+
+
+def test_the_least_value_is_below_every_recorded_run():
+    runs, about = (tables.read(tables.RESULTS / f"13_{name}.csv") for name in ("runs", "tasks"))
+    gaps = runs.loss - runs.task.map(about.set_index("task").least)
+    assert (gaps > -1e-6).all()
+    wanted, points = sensitivity_13.wanted, list(sensitivity_13.design().itertuples())
+    planned = [(task, at.point, rule) for task in about.task for at in points for rule in sensitivity_13.RULES
+               if wanted(task, rule, at.point, at.u_threshold)]  # fmt: skip
+    assert sorted(zip(runs.task, runs.point, runs.rule, strict=True)) == sorted(planned)

@@ -84,7 +84,7 @@ def test_the_labs_layers_import_one_way():
     """Each file of lab/ imports only files that stand before it here, and of fuse_lib only what lies below it."""
     order = [
         "optimizers", "settings", "batches", "objective", "provenance", "loop", "records", "plan", "memory", "counting",
-        "grid", "statistics", "__init__",
+        "grid", "statistics", "sensitivity", "__init__",
     ]  # fmt: skip
     files = sorted((ROOT / "fuse_lib" / "lab").glob("*.py"))
     assert sorted(order) == sorted(f.stem for f in files)

@@ -44,7 +44,7 @@ The rules of the experiments:
 - Two optimizers are compared seed by seed: `lab.paired` gives the mean difference and its interval.
 
 Read the files in this order: optimizers, settings, batches, objective, provenance, loop,
-records, plan, memory, counting, grid; statistics stands by itself.
+records, plan, memory, counting, grid; statistics and sensitivity stand by themselves.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ from fuse_lib.lab.memory import keep_memory
 from fuse_lib.lab.optimizers import CONTESTANTS
 from fuse_lib.lab.plan import expand, read
 from fuse_lib.lab.provenance import provenance
+from fuse_lib.lab.sensitivity import fired_at_half, main_effect, partial_rank_correlations
 from fuse_lib.lab.settings import Settings
 from fuse_lib.lab.statistics import Interval, Ratio, interval, paired, sign_test, variance_ratio
 
@@ -69,10 +70,13 @@ __all__ = [
     "RunsFailed",
     "Settings",
     "expand",
+    "fired_at_half",
     "grid",
     "interval",
     "keep_memory",
+    "main_effect",
     "paired",
+    "partial_rank_correlations",
     "provenance",
     "read",
     "run",
