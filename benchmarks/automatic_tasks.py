@@ -132,16 +132,16 @@ def full_batch() -> list[Task]:
     rosen2, rosen20, tang = problems.rosenbrock(), problems.rosenbrock(dim=20), problems.styblinski_tang(dim=20)
     tanh, relu = nn.Tanh, nn.ReLU
     return [
-        Task("softmax, digits", _net("digits", 1437, [10], tanh, 1e-3), False),
-        Task("tanh net, digits", _net("digits", 1437, [32, 10], tanh, 1e-4), False),
+        Task("softmax, digits", _net("digits", 600, [10], tanh, 1e-3), False),
+        Task("tanh net, digits", _net("digits", 600, [16, 10], tanh, 1e-4), False),
         Task("rosenbrock 20-d", _function(rosen20, _near(rosen20.x0(), 0.3)), False),
         Task("quadratic 1e4", _quadratic(1e4, 100), False),
         Task("physics: poisson", _poisson, False),
-        Task("softmax, fashion", _net("fashion-mnist-sample", 1000, [10], tanh, 1e-3), True),
-        Task("relu net, digits", _net("digits", 1437, [32, 10], relu, 1e-4), True),
+        Task("softmax, fashion", _net("fashion-mnist-sample", 400, [10], tanh, 1e-3), True),
+        Task("relu net, digits", _net("digits", 600, [16, 10], relu, 1e-4), True),
         Task("rosenbrock 2-d", _function(rosen2, _near(rosen2.x0(), 0.3)), True),
         Task("styblinski-tang 20-d", _function(tang, _box), True),
-        Task("autoencoder, digits", _net("digits", 1437, [16, 64], tanh, 0.0, "image"), True),
+        Task("autoencoder, digits", _net("digits", 600, [16, 64], tanh, 0.0, "image"), True),
         Task("physics: convection", _convection, True),
     ]
 
