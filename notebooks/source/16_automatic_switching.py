@@ -12,9 +12,10 @@
 # - how `switchover="auto"` decides, and how to read what it decided,
 # - how far it is from the best fixed switch point, and where it fails.
 #
-# **You need first**: [00 · Start here](00_start_here.ipynb), [03 · FUSE-PV](03_fuse_pv.ipynb) and section 2 of [05 · Criteria](05_switchover_criteria.ipynb).
+# **You need first**: [00 · Start here](00_start_here.ipynb), [03 · FUSE-PV](03_fuse_pv.ipynb) and section 2 of [05 ·
+# Criteria](05_switchover_criteria.ipynb).
 #
-# **Minutes**: 25 to read, 1 to run. With `profile="full"`: 2.
+# **Minutes**: 25 to read, 1 to run. With `profile="full"`: 1.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -81,7 +82,8 @@ x, y = digits.x_train, digits.y_train
 # $$\text{agreement} = \left(\frac{\lVert \hat m\rVert}{\overline{\lVert g\rVert}}\right)^2 = \begin{cases} 1 & \text{all gradients have one direction}\\
 # (1-\beta_1)/(1+\beta_1) & \text{noise only.}\end{cases}$$
 #
-# (Why not $\sum\hat m^2$ over $\sum\hat v$? Because $\hat v$ remembers a thousand steps: a gradient that has shrunk a hundredfold without any noise leaves a large
+# (Why not $\sum\hat m^2$ over $\sum\hat v$? Because $\hat v$ remembers a thousand steps: a gradient that has shrunk a hundredfold without any
+# noise leaves a large
 # $\hat v$ behind, and looks noisy.)
 #
 # The loss tells something as well: of its way up and down over the last ten calls, which share was *progress*?
@@ -98,6 +100,7 @@ def net(hidden=16):
     return torch.nn.Sequential(torch.nn.Flatten(), *first, torch.nn.Linear(hidden or 64, 10)).double()
 
 
+# %%
 def batches(size):
     """Rows of minibatches without end; all rows each time where size = rows."""
     order = torch.Generator().manual_seed(seed)
@@ -105,6 +108,7 @@ def batches(size):
         yield from torch.randperm(rows, generator=order)[: rows // size * size].split(size)
 
 
+# %%
 def signals(size):
     """Adam on minibatches of so many rows: agreement, progress and sᵀy at each step."""
     model = net()
@@ -128,12 +132,20 @@ def signals(size):
 
 
 # %% [markdown]
-# > **Predict.** The same net and learning rate, on all rows, on minibatches of 256 and of 32. The agreement of 32 rows is, in the *first* steps, **(a)** near
+# > **Predict.** The same net and learning rate, on all rows, on minibatches of 256 and of 32. The agreement of 32 rows is, in the *first* steps,
+# > **(a)** near
 # > 0.05, as small batches are noisy; **(b)** far above, and it falls later.
 
 # %%
 sizes = {"all rows": rows, f"b = {large}": large, f"b = {small}": small}
 seen = {name: signals(size) for name, size in sizes.items()}
+
+# %% tags=["nbval-check-output"]
+print("agreement, mean of steps 3 to 8:", {name: round(float(t.agreement[3:8].mean()), 1) for name, t in seen.items()})
+print("agreement, mean of the last 30: ", {name: round(float(t.agreement[-30:].mean()), 1) for name, t in seen.items()})
+print("steps with negative curvature:  ", {name: f"{(t.curvature[20:] < 0).mean():.0%}" for name, t in seen.items()})
+
+# %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
 for ax, kind in zip(axes, ("agreement", "progress")):
     for (name, table), (line, shade) in zip(seen.items(), (("-", "C0"), ("--", "C1"), (":", "C2"))):
@@ -145,26 +157,25 @@ axes[0].legend()
 plots.show(fig, alt="Agreement and progress over Adam's steps for all rows and two minibatch sizes. All begin high; with minibatches both fall, "
            "with all rows they stay higher.")
 
-# %% tags=["nbval-check-output"]
-print("agreement, mean of steps 3 to 8:", {name: round(float(t.agreement[3:8].mean()), 1) for name, t in seen.items()})
-print("agreement, mean of the last 30: ", {name: round(float(t.agreement[-30:].mean()), 1) for name, t in seen.items()})
-print("steps with negative curvature:  ", {name: f"{(t.curvature[20:] < 0).mean():.0%}" for name, t in seen.items()})
-
 # %% [markdown]
-# **What you see.** Answer **b**: at the start the gradient is large and all batches agree about it. The noise is always there; it is the *signal* that shrinks.
+# **What you see.** Answer **b**: at the start the gradient is large and all batches agree about it. The noise is always there; it is the *signal*
+# that shrinks.
 # Later the small batches' agreement is near the dotted line, 0.05, which is noise alone.
 #
-# Note what the blue line does: without any noise it is at 0.6 for a while, since the path bends. **A high value shows that there is no noise; a low one does not show
-# that there is.** So the signal can forbid a switch on minibatches, and cannot time one on all rows. (For $s^\top y$ the two gradients here are of two
+# Note what the blue line does: without any noise it is at 0.6 for a while, since the path bends. **A high value shows that there is no noise; a
+# low one does not show
+# that there is.** So the signal can forbid a switch on minibatches, and cannot time one on all rows. (For $s^\top y$ the two gradients here are of
+# two
 # batches, so that with minibatches its sign is noise too. That is why the rule does not use it: the curvature test on each pair does.)
 #
-# **Exercise 16.1** What is the agreement of pure noise with $\beta_1 = 0.8$?
+# **Quick check 16.1** What is the agreement of pure noise with $\beta_1 = 0.8$?
 
 # %%
 check("16.1", ...)
 
 # %% [markdown]
-# **Exercise 16.2** Write `progress(losses)`: the fall from the first to the last of a list, over the sum of all moves up and down. (0 where nothing moves.)
+# **Exercise 16.2** Write `progress(losses)`: the fall from the first to the last of a list, over the sum of all moves up and down. (0 where
+# nothing moves.)
 
 # %%
 def progress(losses):
@@ -177,11 +188,13 @@ check("16.2", ...)  # check("16.2", progress)
 # ## 3 · Try it, and be able to go back
 #
 # No signal of the first phase says how fast the *second* would be from here. The direct way is to try: ten evaluations of L-BFGS, and look at
-# what they gained. That is a bet with a bounded loss, **if** the function is the same at each call: the line search never raises the loss, so that a failed
+# what they gained. That is a bet with a bounded loss, **if** the function is the same at each call: the line search never raises the loss, so that
+# a failed
 # trial leaves you where you were or lower.
 #
 # `switchover="auto"` does that. With `full_batch=True`: the first trial after 3 steps; it is kept if it lowers the loss by at least a quarter of
-# what the last ten first-order steps (or fewer so far) did; if not, Adam goes on with its moments as they were, and the next trial comes after 10 steps, then 20, 40, …
+# what the last ten first-order steps (or fewer so far) did; if not, Adam goes on with its moments as they were, and the next trial comes after 10
+# steps, then 20, 40, …
 
 # %%
 def run(rule, size, hidden=16, promise=False, lr=lr, calls=calls):
@@ -221,15 +234,20 @@ ax.legend()
 plots.show(fig, alt="Loss over evaluations of Adam and of the automatic rule on all rows. After a few steps the automatic rule changes to L-BFGS and falls faster.")
 
 # %% [markdown]
-# **What you see.** Three steps of Adam, one trial, and it stays. `opt.last_step.decision` says so at the call, `opt.decisions` keeps the log, and both survive
+# **What you see.** Three steps of Adam, one trial, and it stays. `opt.last_step.decision` says so at the call, `opt.decisions` keeps the log, and
+# both survive
 # a checkpoint.
 #
 # Now a case that goes back: nearly all rows in each batch, but not quite. The two signals are above 0.9 for a while, so that a trial is made even
-# without the promise. There the rule asks one more question, which costs nothing: **of what a step gains on its own batch, how much is found on the next one?**
+# without the promise. There the rule asks one more question, which costs nothing: **of what a step gains on its own batch, how much is found on
+# the next one?**
 
 # %%
 back, opt = run("auto", 2 * rows // 3, hidden=0, lr=0.003, calls=2 * calls)
 log(opt)
+
+# %% tags=["nbval-check-output"]
+print([d.verdict for d in opt.decisions])
 
 # %%
 fig, ax = plt.subplots()
@@ -239,15 +257,16 @@ ax.set(xlabel="evaluations", ylabel="loss", yscale="log", title="batches of two 
 ax.legend()
 plots.show(fig, alt="Loss over evaluations with a shaded stretch in which the second phase runs; after it the first phase goes on.")
 
-# %% tags=["nbval-check-output"]
-print([d.verdict for d in opt.decisions])
-
 # %% [markdown]
-# **What you see.** Twenty steps of Adam to measure the signals, ten more that collect curvature pairs on their batches, then the trial: it gained several times what
-# ten steps of Adam had. The second phase stays while its gains last, takes the loss down by more than a factor of ten, and is left when most of what it gains on one batch is
-# lost on the next. What remains is noise, and Adam's part. (No threshold in the loss's units was needed; a *share* of gains that last, one half, was.)
+# **What you see.** Twenty steps of Adam to measure the signals, ten more that collect curvature pairs on their batches, then the trial: it gained
+# several times what
+# ten steps of Adam had. The second phase stays while its gains last, takes the loss down by more than a factor of ten, and is left when most of
+# what it gains on one batch is
+# lost on the next. What remains is noise, and Adam's part. (No threshold in the loss's units was needed; a *share* of gains that last, one half,
+# was.)
 #
-# **Exercise 16.3** All trials fail: of ten evaluations each, after 3, 10, 20, 40 and 80 first-order evaluations. Which share of all evaluations up to the end
+# **Exercise 16.3** All trials fail: of ten evaluations each, after 3, 10, 20, 40 and 80 first-order evaluations. Which share of all evaluations up
+# to the end
 # of the fifth trial did they take?
 
 # %%
@@ -256,10 +275,13 @@ check("16.3", ...)
 # %% [markdown]
 # ## 4 · Against the best fixed switch point
 #
-# Eleven tasks without noise: softmax regression, nets, an autoencoder, test functions, a quadratic of condition $10^4$ and two physics-informed losses.
+# Eleven tasks without noise: softmax regression, nets, an autoencoder, test functions, a quadratic of condition $10^4$ and two physics-informed
+# losses.
 # For each, five seeds and the switch after 0, 3, 10, 30 or 100 steps of Adam (with the best of five learning rates), Adam alone, and `auto`. The
-# cost is the number of gradient evaluations, trials included, to a gap of $10^{-3}$: $(f - f_\text{ref})/(f_0 - f_\text{ref})$, where $f_\text{ref}$ is a value that every
-# fixed switch point reaches within 400 evaluations. **The best fixed point is chosen for each task after the fact**, so that the comparison is against a
+# cost is the number of gradient evaluations, trials included, to a gap of $10^{-3}$: $(f - f_\text{ref})/(f_0 - f_\text{ref})$, where
+# $f_\text{ref}$ is a value that every
+# fixed switch point reaches within 400 evaluations. **The best fixed point is chosen for each task after the fact**, so that the comparison is
+# against a
 # rule that nobody has.
 #
 # > **Predict.** Where is the best fixed switch point on most of these tasks? **(a)** after 30 or 100 steps of Adam; **(b)** after 0 to 10.
@@ -281,6 +303,13 @@ def over(task, rule, other):
 
 
 tasks = [(held, task) for held, task in means.index]
+
+# %% tags=["nbval-check-output"]
+ratios = pd.Series({(held, task): over(task, "auto", best[held, task])[0] for held, task in tasks})
+for held, some in ratios.groupby(level=0):
+    print(f"{'held out' if held else 'design'}: geometric mean {np.exp(np.log(some).mean()):.2f}, largest {some.max():.2f}, within 1.15 on {(some <= 1.15).sum()} of {len(some)}")
+
+# %%
 fig, ax = plt.subplots(figsize=(9.5, 4.6), layout="constrained")
 for i, (held, task) in enumerate(tasks):
     mean, low, high = over(task, "auto", best[held, task])
@@ -297,25 +326,25 @@ ax.invert_yaxis()
 ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.show(fig, alt="Cost of the automatic rule over that of the best fixed switch point, task by task with intervals, and of Adam alone, which lies far to the right.")
 
-# %% tags=["nbval-check-output"]
-ratios = pd.Series({(held, task): over(task, "auto", best[held, task])[0] for held, task in tasks})
-for held, some in ratios.groupby(level=0):
-    print(f"{'held out' if held else 'design'}: geometric mean {np.exp(np.log(some).mean()):.2f}, largest {some.max():.2f}, within 1.15 on {(some <= 1.15).sum()} of {len(some)}")
-
 # %% [markdown]
-# **What you see.** Answer **b**, on nine of the eleven: without noise the best point is nearly always at once or after a few steps, as in notebook 09, so that a first
+# **What you see.** Answer **b**, on nine of the eleven: without noise the best point is nearly always at once or after a few steps, as in notebook
+# 09, so that a first
 # trial after three steps is hardly ever too late. On nine tasks `auto` is within 15 %, on the others it is not, and both are physics-informed losses:
 #
 # - *poisson*: the path is chaotic. Seed by seed the same switch point costs between 83 and 400 evaluations; its interval says nothing.
-# - *convection*, which was held out, is a clear **no**: twice the best. There Adam alone, with its tuned rate, needs 225 evaluations, and L-BFGS from the start 338: it *is*
-#   too early, and the trial did not see it. Its ten evaluations gained enough beside three small first steps, and after that the rule does not look back.
+# - *convection*, which was held out, is a clear **no**: twice the best. There Adam alone, with its tuned rate, needs 225 evaluations, and L-BFGS
+#   from the start 338: it *is*
+#   too early, and the trial did not see it. Its ten evaluations gained enough beside three small first steps, and after that the rule does not
+#   look back.
 #
-# So the first goal is **not met**: 9 of 11 tasks, 5 of 6 held out. (The target of $10^{-3}$ was chosen on two of the design tasks; the table has others. At $10^{-2}$, where tasks
+# So the first goal is **not met**: 9 of 11 tasks, 5 of 6 held out. (The target of $10^{-3}$ was chosen on two of the design tasks; the table has
+# others. At $10^{-2}$, where tasks
 # take ten to sixty evaluations, three steps of Adam weigh more.)
 #
 # ## 5 · On minibatches
 #
-# Eight tasks with batches of 64 to 1,024 rows, at equal samples: Adam with the best of five constant learning rates, the same with `auto`, a switch when
+# Eight tasks with batches of 64 to 1,024 rows, at equal samples: Adam with the best of five constant learning rates, the same with `auto`, a
+# switch when
 # half of the samples are spent (`half`), and Adam with cosine decay, whose learning rate is tuned for itself.
 
 # %%
@@ -345,10 +374,14 @@ ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.show(fig, alt="Final training loss beside Adam's in per cent for the automatic rule, cosine decay, and a switch at half of the samples, task by task.")
 
 # %% [markdown]
-# **What you see.** `auto` made no trial on any of the eight: with tuned learning rates, the noise or Adam's own swings keep the signals below 0.9, and the runs are Adam's bit
-# for bit. The second goal is met in the plainest way: it does no harm, because it does nothing. A blind switch at half of the samples ends 17 to 340 % higher on seven of the eight (on two of them with an interval that holds zero), and on one it is
-# a third *better* (digits in batches of 720, half of the rows): that gain `auto` leaves lying. In section 3, with a smaller learning rate, it took it.
-# (All are compared with a constant rate, which is hard to beat here on the training loss: cosine decay, tuned for itself, is worse on six of the eight.)
+# **What you see.** `auto` made no trial on any of the eight: with tuned learning rates, the noise or Adam's own swings keep the signals below 0.9,
+# and the runs are Adam's bit
+# for bit. The second goal is met in the plainest way: it does no harm, because it does nothing. A blind switch at half of the samples ends 17 to
+# 340 % higher on seven of the eight (on two of them with an interval that holds zero), and on one it is
+# a third *better* (digits in batches of 720, half of the rows): that gain `auto` leaves lying. In section 3, with a smaller learning rate, it took
+# it.
+# (All are compared with a constant rate, which is hard to beat here on the training loss: cosine decay, tuned for itself, is worse on six of the
+# eight.)
 #
 # **Quick check 16.4** A trial of L-BFGS on one minibatch lowers that batch's loss by half. That shows that **(a)** the second phase pays here;
 # **(b)** nothing yet; **(c)** something is wrong.
@@ -359,7 +392,8 @@ check("16.4", ...)
 # %% [markdown]
 # ## 6 · When it fails
 #
-# - **No promise, no early trial.** Without `full_batch=True` it waits 20 calls and for two signals of 0.9. A learning rate that makes Adam swing looks
+# - **No promise, no early trial.** Without `full_batch=True` it waits 20 calls and for two signals of 0.9. A learning rate that makes Adam swing
+#   looks
 #   like noise to both, and then it never tries. If your closure is one function, say so.
 # - **A loop that changes the batch at the switch** (minibatches, then all rows, as in notebook 09) gives it two functions, and it compares the
 #   fall of one with the fall of the other. Choose the point by yourself there: `step:K`, with the four passes of notebook 09.
@@ -370,7 +404,8 @@ check("16.4", ...)
 #
 # ## 7 · A rule of your own
 #
-# **Exercise 16.5** No unit, no trial: `stalled(losses)` is True when the last ten steps brought less than a hundredth of what has been won since the start
+# **Exercise 16.5** No unit, no trial: `stalled(losses)` is True when the last ten steps brought less than a hundredth of what has been won since
+# the start
 # (False while there are fewer than eleven losses). Fill it in; the class below makes a rule of it.
 
 # %%
@@ -408,11 +443,14 @@ print(f"your rule: loss {own.loss.iloc[-1]:.3f} after {len(own)} evaluations, {i
 # | without noise within 15 % of the best fixed point | not on every task: 9 of 11, 5 of 6 held out | from 1.00 to 1.13 times the evaluations on nine tasks; 1.23 and 1.94 on two physics-informed losses | 4 |
 # | on minibatches at most 1 % above Adam at equal samples | holds | no trial on any of eight tasks, so 0 % | 5 |
 #
-# - Because the first goal was missed, `auto` is **not** the library's default. It is a good first choice where the closure is one function, and not a physics-informed loss.
+# - Because the first goal was missed, `auto` is **not** the library's default. It is a good first choice where the closure is one function, and
+#   not a physics-informed loss.
 # - A signal of the first phase can tell noise from its absence at best. How fast the second phase is, only the second phase tells.
-# - A trial is cheap where the search never goes up, and where a way back exists. On minibatches the question is not what a step gained, but what of it
+# - A trial is cheap where the search never goes up, and where a way back exists. On minibatches the question is not what a step gained, but what
+#   of it
 #   is left on the next batch.
-# - **Still open**: to look back once a trial has been kept (the convection case), without paying for it elsewhere; trials on large batches at tuned learning rates.
+# - **Still open**: to look back once a trial has been kept (the convection case), without paying for it elsewhere; trials on large batches at
+#   tuned learning rates.
 #
 # ## References
 #
