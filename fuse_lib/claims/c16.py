@@ -30,9 +30,7 @@ def near_the_best(runs: pd.DataFrame) -> Finding:
         f"{with_interval(found, 2, sign=False)} on {len(held)} held-out tasks; at most 1.15 on {near} of all "
         f"{len(ratios)}, at worst {ratios[worst]:.2f} ({worst[1]})"
     )
-    if near == len(ratios):
-        return Finding("holds", effect)
-    return Finding("depends", effect, "the task") if near else Finding("does not hold", effect)
+    return _of_so_many(near, len(ratios), effect, "the task")
 
 
 def not_worse_than_adam(runs: pd.DataFrame) -> Finding:
@@ -48,9 +46,14 @@ def not_worse_than_adam(runs: pd.DataFrame) -> Finding:
         f"{fine} of {len(found)} tasks, at worst {with_interval(found[worst])} % ({worst[1]}); on "
         f"{int((trials == 0).sum())} tasks no trial was made, and the runs are Adam's"
     )
-    if fine == len(found):
+    return _of_so_many(fine, len(found), effect, "the batch size")
+
+
+def _of_so_many(good: int, tasks: int, effect: str, on: str) -> Finding:
+    """It holds on all tasks, on some or on none."""
+    if good == tasks:
         return Finding("holds", effect)
-    return Finding("depends", effect, "the batch size") if fine else Finding("does not hold", effect)
+    return Finding("depends", effect, on) if good else Finding("does not hold", effect)
 
 
 CLAIMS = [

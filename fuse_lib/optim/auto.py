@@ -50,6 +50,9 @@ class Auto(Rule):
     `opt.last_step.decision` tells what was decided after a call, `opt.decisions` the last 32 decisions.
     The log's numbers are the fall of the loss: over the last 10 (or fewer) first-order calls, and over a trial.
 
+    Where it fails: once a trial is kept on one function it does not look back, and on two physics-informed losses the
+    first phase should have lasted longer (notebook 16).
+
     It judges the closure it is given. Where your loop hands the second phase another one (all rows in place of a
     minibatch), the two paces are of two functions: choose the switch by yourself then, `step:K`.
 

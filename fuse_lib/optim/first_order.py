@@ -76,7 +76,12 @@ class FirstOrder:
         """
         state = self.optimizer.state.get(p, {})
         if "exp_avg" in state and "betas" in group:
-            return state["exp_avg"] / ((1.0 - float(group["betas"][0]) ** float(state.get("step", 0))) or 1.0)
+            beta, step = float(group["betas"][0]), state.get("step", 1.0)
+            on_device = (
+                isinstance(step, Tensor) and step.device.type != "cpu"
+            )  # fused: reading it would make the host wait
+            correction = 1.0 - beta ** (step if on_device else float(step))
+            return state["exp_avg"] / (correction.clamp_min(1.0 - beta) if on_device else max(correction, 1.0 - beta))
         buffer = state.get("momentum_buffer") if self.name == "SGD" else None
         if buffer is None:
             return None
