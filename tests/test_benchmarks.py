@@ -13,6 +13,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 pd = pytest.importorskip("pandas")
 pytest.importorskip("seaborn")
+import automatic_16  # noqa: E402
+import automatic_tasks  # noqa: E402
 import batch_size_07  # noqa: E402
 import growth  # noqa: E402
 import memory  # noqa: E402
@@ -261,3 +263,44 @@ def test_the_least_value_is_below_every_recorded_run():
     planned = [(task, at.point, rule) for task in about.task for at in points for rule in sensitivity_13.RULES
                if wanted(task, rule, at.point, at.u_threshold)]  # fmt: skip
     assert sorted(zip(runs.task, runs.point, runs.rule, strict=True)) == sorted(planned)
+
+
+@pytest.mark.parametrize("task", automatic_tasks.full_batch(), ids=lambda t: t.name)
+def test_a_task_of_notebook_16_is_one_function_and_its_start_is_the_seeds(task):
+    (_, loss), (_, again), (_, other) = task.make(0), task.make(0), task.make(1)
+    assert loss().item() == loss().item() == again().item() != other().item()
+
+
+def test_the_tasks_of_notebook_16_are_half_held_out():
+    for some in (automatic_tasks.full_batch(), automatic_tasks.minibatch()):
+        assert sum(task.held_out for task in some) >= len(some) / 2
+        assert len(some) >= 6
+
+
+def test_a_run_of_notebook_16_counts_every_evaluation_of_the_trials():
+    task = next(t for t in automatic_tasks.full_batch() if t.name == "rosenbrock 2-d")
+    calls = 0
+
+    def counted(seed):
+        params, loss = task.make(seed)
+
+        def one():
+            nonlocal calls
+            calls += 1
+            return loss()
+
+        return params, one
+
+    losses, opt = automatic_16.run(automatic_tasks.Task("counted", counted, False), 0, "auto", 0.1, 60)
+    assert len(losses) == min(calls, 60)
+    assert automatic_16.tried(opt)["trials"] >= 1
+    assert automatic_16.evaluations([3.0, 1.0, 2.0, 0.5], 1.0) == 2
+    assert automatic_16.evaluations([3.0], 1.0) is None
+
+
+def test_half_of_the_samples_of_a_minibatch_run_are_the_second_phases():
+    task = automatic_tasks.Batches("digits", "linear", 100, 50, 4, False)
+    never, half = (automatic_16.train(task, 0, 1e-2, rule) for rule in ("never", "half"))
+    assert never["samples"] == 400
+    assert half["samples"] >= 400
+    assert half["train_loss"] != never["train_loss"]

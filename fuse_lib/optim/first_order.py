@@ -68,6 +68,25 @@ class FirstOrder:
         correction = 1.0 - float(group["betas"][1]) ** step
         return state.get("max_exp_avg_sq", state["exp_avg_sq"]) / (correction or 1.0)
 
+    def mean_gradient(self, p: Tensor, group: dict) -> Tensor | None:
+        """The exponential mean of the gradients so far, like p, or None where the class keeps none.
+
+        Adam's and its kin's bias-corrected m̂; SGD's momentum buffer times (1 − μ)/(1 − dampening), which is one after
+        some 1/(1 − μ) steps.
+        """
+        state = self.optimizer.state.get(p, {})
+        if "exp_avg" in state and "betas" in group:
+            beta, step = float(group["betas"][0]), state.get("step", 1.0)
+            on_device = (
+                isinstance(step, Tensor) and step.device.type != "cpu"
+            )  # fused: reading it would make the host wait
+            correction = 1.0 - beta ** (step if on_device else float(step))
+            return state["exp_avg"] / (correction.clamp_min(1.0 - beta) if on_device else max(correction, 1.0 - beta))
+        buffer = state.get("momentum_buffer") if self.name == "SGD" else None
+        if buffer is None:
+            return None
+        return buffer * ((1.0 - group["momentum"]) / ((1.0 - group["dampening"]) or 1.0))
+
     def decoupled(self) -> bool:
         """Whether weight decay acts on the parameters directly and is no part of the objective."""
         return bool(self.optimizer.defaults.get("decoupled_weight_decay", self.name in _DECOUPLED))

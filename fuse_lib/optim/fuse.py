@@ -27,6 +27,7 @@ from fuse_lib.optim.observation import Backlog, Observation
 from fuse_lib.optim.options import Options, check_lr
 from fuse_lib.optim.point import Point
 from fuse_lib.optim.report import StepReport
+from fuse_lib.optim.rule import Decision
 from fuse_lib.optim.second_order import SecondOrder
 from fuse_lib.optim.switchover import Never, Rule, parse
 from fuse_lib.optim.vectors import Vectors
@@ -41,7 +42,7 @@ class Fuse(Saved):
     Args:
         params: parameters, named parameters or groups, as for any torch optimizer.
         lr: of the first phase.
-        switchover: a `Rule` or its string ("step:500", "gradnorm:1e-3:50", …; see `fuse_lib.switchover`).
+        switchover: a `Rule` or its string ("auto", "step:500", "gradnorm:1e-3:50", …; see `fuse_lib.switchover`).
             A criterion makes it FUSE-PV (Algorithm 4), a θ schedule general FUSE (Algorithm 3).
         first_order: the first phase's class, any of torch's that needs no closure.
         first_order_args: what else that class takes, {"betas": (0.9, 0.99), "fused": True}.
@@ -155,6 +156,11 @@ class Fuse(Saved):
         return self._rule
 
     @property
+    def decisions(self) -> list[Decision]:
+        """What the rule decided so far, oldest first, where it keeps a log (`Auto`)."""
+        return self._rule.decisions(self._memory)
+
+    @property
     def last_step(self) -> StepReport | None:
         """What the last call did, or None before the first."""
         return self._report
@@ -201,13 +207,17 @@ class Fuse(Saved):
             self._collector.left -= 1
             self._theta = 1.0 if self._collector.left else 0.0
             return
-        if self._rule.hard and self._theta == 0.0:
+        if self._rule.hard and self._theta == 0.0 and not self._rule.returns:
             return
-        theta = self._theta
+        theta, decided = self._theta, self._memory.get("decided")
         for observation in seen:
             theta = _valid_theta(self._rule.theta(observation, self._memory), self._rule)
-        if theta == 0.0 and self._rule.hard:
+        if self._memory.get("decided") != decided:
+            self._report.set(decision=self.decisions[-1].verdict)
+        if theta == 0.0 < self._theta and self._rule.hard:
             self._collector.left = self._collector.delay()
+        if theta == 1.0 and self._theta == 0.0 and self._rule.returns:
+            self._leave()
         if not self._collector.left:
             self._theta = theta
 
@@ -246,13 +256,29 @@ class Fuse(Saved):
         norm_sq = vectors.squared_norm()
         if vectors.processes.alone:
             report.set(grad_norm=lambda: math.sqrt(norm_sq))
-        self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq)
+        mean = self._mean_norm_sq(vectors) if "mean_norm_sq" in self._rule.reads and not options.full_batch else None
+        self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq, mean)
         if iteration % options.check_every and not options.skip_nonfinite:
             return [], True
-        seen = self._backlog.read(iteration, vectors.read)
+        told = self._told()
+        seen = [observation._replace(**told) for observation in self._backlog.read(iteration, vectors.read)]
         newest = seen[-1]
         report.set(grad_norm=math.sqrt(newest.grad_norm_sq))
         return seen, math.isfinite(newest.grad_norm_sq) and (math.isfinite(newest.loss) or not evaluated)
+
+    def _told(self) -> dict[str, bool]:
+        """What an Observation holds of the optimizer's settings."""
+        groups = self.param_groups
+        return {"full_batch": self._options.full_batch, "maximize": bool(groups and groups[0].get("maximize", False))}
+
+    def _mean_norm_sq(self, vectors: Vectors) -> Tensor | None:
+        """‖m̂‖² of the first phase's mean gradient, 0-d, or None where there is none."""
+        means = [self._first.mean_gradient(p, group) for group in self.param_groups for p in group["params"]]
+        if all(mean is None for mean in means):
+            return None
+        nothing = (torch.zeros_like(p) for p in vectors.params)
+        flat = vectors.flat([n if mean is None else mean for n, mean in zip(nothing, means, strict=True)])
+        return vectors.dot(flat, flat)
 
     # ---- second phase, and the blend
     def _second_order_step(self, run: Counted) -> tuple[object, list[Observation]]:
@@ -261,7 +287,7 @@ class Fuse(Saved):
         start = second.start(run, reuse=self._theta == 0.0)
         value = start.value
         report.set(loss=start.loss_read, grad_norm=start.grad_norm)
-        seen = Observation(self._calls + 1, start.loss_read, start.grad_norm**2, self._cosine)
+        seen = Observation(self._calls + 1, start.loss_read, start.grad_norm**2, self._cosine, theta=self._theta)
         if not start.finite:
             report.set(stop_reason="non_finite")
         elif self._theta == 0.0:
@@ -269,6 +295,10 @@ class Fuse(Saved):
         else:
             self._blend(second, start, run, report)
         self._report = report
+        if self._rule.returns:
+            after, stop = report.loss_after, report.stop_reason
+            seen = seen._replace(loss_after=math.nan if after is None else after, evals=run.calls, stop_reason=stop,
+                                 **self._told())  # fmt: skip
         return value, [seen]
 
     def _iterate(self, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
@@ -346,6 +376,11 @@ class Fuse(Saved):
                 stacklevel=6,
             )
         return second
+
+    def _leave(self) -> None:
+        """Back to the first phase. Nothing is handed over: a metric is fixed for one phase, and pairs grow old."""
+        self._second_phase().leave()
+        self._entered = False
 
     def _second_phase(self) -> SecondOrder:
         """Its state, made when first asked for. The history's buffers are not allocated by this."""

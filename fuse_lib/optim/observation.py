@@ -21,6 +21,11 @@ class Observation(NamedTuple):
     loss: the closure's value at the step's start.
     grad_norm_sq: ‖g‖² there, in the objective's units squared per parameter unit squared.
     cosine: of the angle between the first- and second-order step of the last blended call.
+    mean_norm_sq: squared norm of the first phase's mean gradient (Adam's m̂) before this call, which is not yet in it.
+    loss_after: the loss where a second-phase call ended, on the same batch.
+    evals: closure calls in this call of `step()`.
+    theta: θ of this call. stop_reason: of its second-order step (see `StepReport`).
+    full_batch, maximize: what the optimizer was told.
     A value that the rule did not ask for (`Rule.reads`), or that does not exist, is NaN.
     """
 
@@ -28,6 +33,13 @@ class Observation(NamedTuple):
     loss: float = math.nan
     grad_norm_sq: float = math.nan
     cosine: float = math.nan
+    mean_norm_sq: float = math.nan
+    loss_after: float = math.nan
+    evals: int = 1
+    theta: float = 1.0
+    stop_reason: str | None = None
+    full_batch: bool = False
+    maximize: bool = False
 
 
 class Backlog:
@@ -39,12 +51,13 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, loss: Tensor | float, grad_norm_sq: Tensor) -> None:
+    def add(self, loss: Tensor | float, grad_norm_sq: Tensor, mean_norm_sq: Tensor | None = None) -> None:
         """Queue one observation (0-d tensors; a loss may be a float). Nothing is read."""
         wide = torch.float32 if grad_norm_sq.device.type == "mps" else torch.float64
         norm = grad_norm_sq.to(wide)
         loss = loss.to(norm) if isinstance(loss, Tensor) else torch.full_like(norm, loss)
-        self._rows.append(torch.stack([loss, norm]))
+        mean = torch.full_like(norm, math.nan) if mean_norm_sq is None else mean_norm_sq.to(norm)
+        self._rows.append(torch.stack([loss, norm, mean]))
 
     def read(self, last: int, read) -> list[Observation]:
         """All of them on the host, by one transfer. The newest is of iteration `last`.
@@ -53,18 +66,22 @@ class Backlog:
         """
         if not self._rows:
             return []
-        losses, norms = torch.stack(self._rows).unbind(1)
-        norms, losses = read([norms], [losses])
+        losses, norms, means = torch.stack(self._rows).unbind(1)
+        norms, means, losses = read([norms, means], [losses])
         self._rows.clear()
         first = last - len(losses) + 1
-        return [Observation(first + i, *row) for i, row in enumerate(zip(losses, norms, strict=True))]
+        rows = zip(losses, norms, means, strict=True)
+        return [Observation(first + i, f, gg, mean_norm_sq=mm) for i, (f, gg, mm) in enumerate(rows)]
 
     def state(self, size: int) -> Tensor:
-        """(size, 2) float64 tensor that begins with what is queued."""
-        rows = torch.zeros(size, 2, dtype=torch.float64)
+        """(size, 3) float64 tensor that begins with what is queued."""
+        rows = torch.zeros(size, 3, dtype=torch.float64)
         if self._rows:
             rows[: len(self)] = torch.stack(self._rows)
         return rows
 
     def load(self, rows: Tensor | None, queued: int) -> None:
+        """Take over what `state` gave. (Before version 0.2 it had no mean_norm_sq.)"""
+        if rows is not None and rows.shape[1] == 2:
+            rows = torch.cat([rows, torch.full_like(rows[:, :1], math.nan)], 1)
         self._rows = [] if rows is None else list(rows[:queued].clone())

@@ -27,10 +27,11 @@ class StepReport:
         "no_gradient"    no parameter had a gradient: does the closure call backward()? (In every phase.)
         "lr_zero"        LBFGS with lr = 0
     handed_over: on the first call of the second phase, (pairs kept, pairs collected); else None.
+    decision: what the rule decided after this call, where it keeps a log (`Auto`); else None.
     """
 
     _FIELDS = ("phase", "theta", "loss", "loss_after", "grad_norm", "evals", "step_length", "cosine", "pair",
-               "stop_reason", "handed_over")  # fmt: skip
+               "stop_reason", "handed_over", "decision")  # fmt: skip
 
     def __init__(self, **values: object) -> None:
         self._values = dict.fromkeys(self._FIELDS) | values

@@ -347,6 +347,13 @@ class SecondOrder:
             gradient = self.known.gradient
             self.known.gradient = Gradient(gradient.vector * scale, gradient.norm_sq)
 
+    def leave(self) -> None:
+        """The phase is over, and may begin anew some time: forget everything but that the promise was tested."""
+        self.history.clear()
+        self.known, self.of_g, self.failures = None, None, 0
+        if self.vectors.scale is not None:
+            self.vectors.scale = torch.ones_like(self.vectors.scale)
+
     def pair_verdict(self) -> Callable[[], str] | str | None:
         """What becomes of the pair to come: a function that reads it from the device when it is called, or, where
         other processes would have to read along, the answer. None without a pair.

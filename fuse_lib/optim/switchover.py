@@ -29,62 +29,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fuse_lib.optim.auto import Auto
 from fuse_lib.optim.observation import Observation
-
-Memory = dict  # name → bool, int, float, list of floats, or such a dict again
-
-
-class Rule:
-    """Observation → θ of the next call.
-
-    reads: which values of the Observation the rule needs, of "loss", "grad_norm_sq" and "cosine".
-        A rule that reads none costs no host synchronisation.
-    hard: whether θ is only ever 1 or 0 and, once 0, stays 0.
-    """
-
-    reads: ClassVar[tuple[str, ...]] = ()
-    hard: ClassVar[bool] = False
-
-    def first(self) -> float:
-        """θ of the very first call, before anything was observed."""
-        return 1.0
-
-    def memory(self) -> Memory:
-        """A fresh memory, with everything the rule will keep in it: numbers and lists of fixed length."""
-        return {}
-
-    def theta(self, seen: Observation, memory: Memory) -> float:
-        """θ of the call after the one that saw `seen`."""
-        raise NotImplementedError
-
-    def switch_step(self) -> int | None:
-        """The number of first-order steps before the switch, where that is known from the start."""
-        return None
-
-    def __str__(self) -> str:
-        """The string that `parse` takes, or, for a rule without one, its repr."""
-        return repr(self)
-
-
-class Criterion(Rule):
-    """A hard rule: θ = 1 until `met` says yes, 0 from then on. Values that are not finite are skipped."""
-
-    hard = True
-
-    def memory(self) -> Memory:
-        return {"latched": False}
-
-    def met(self, seen: Observation, memory: Memory) -> bool:
-        """Whether to switch now. Not asked again once the answer was yes."""
-        raise NotImplementedError
-
-    def theta(self, seen: Observation, memory: Memory) -> float:
-        if not memory["latched"]:
-            memory["latched"] = self._readable(seen) and bool(self.met(seen, memory))
-        return 0.0 if memory["latched"] else 1.0
-
-    def _readable(self, seen: Observation) -> bool:
-        return all(math.isfinite(getattr(seen, name)) for name in self.reads)
+from fuse_lib.optim.rule import Criterion, Memory, Rule
 
 
 @dataclass(frozen=True)
@@ -346,6 +293,7 @@ class AlignedTheta(Rule):
 
 
 ALLOWED = """\
+  auto                            tries the second phase out, and goes back where it does not pay
   never, always                   one phase only
   step:K                          after K first-order steps
   gradnorm:ZETA[:WINDOW]          mean squared gradient norm ≤ ZETA, over all steps or the last WINDOW
@@ -387,6 +335,7 @@ def _theta(kind: str, *rest: str) -> Rule:
 
 
 _BUILD = {
+    "auto": Auto,
     "never": Never,
     "always": Always,
     "step": lambda k: AtStep(int(k)),

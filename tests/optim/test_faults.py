@@ -434,7 +434,9 @@ def meddle(what, optimizer, problem):
 
 @settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
-    switchover=st.sampled_from(["step:3", "always", "theta:0.5", "theta:linear:4", "gradnorm:1e9:2", "theta:aligned"]),
+    switchover=st.sampled_from(
+        ["step:3", "always", "theta:0.5", "theta:linear:4", "gradnorm:1e9:2", "theta:aligned", "auto"]
+    ),
     handover=st.sampled_from(["none", "pairs", "both"]),
     full_batch=st.booleans(),
     max_evals=st.sampled_from([2, 3, 10]),
@@ -489,7 +491,7 @@ def test_a_gradient_of_nan_in_the_promise_check_does_not_reach_a_blend():
 # ---- budgets
 @pytest.mark.parametrize("max_evals", [2, 3])
 @pytest.mark.parametrize("inner_steps", [1, 3, 10])
-@pytest.mark.parametrize("switchover", ["step:3", "always", "theta:0.5", "gradnorm:1e9:2", "theta:linear:5"])
+@pytest.mark.parametrize("switchover", ["step:3", "always", "theta:0.5", "gradnorm:1e9:2", "theta:linear:5", "auto"])
 @pytest.mark.parametrize("full_batch", [False, True])
 def test_never_more_calls_than_max_evals(switchover, full_batch, inner_steps, max_evals):
     problem = Problem()
@@ -600,7 +602,7 @@ def test_a_blend_from_a_reused_point_has_that_points_gradient():
 
 # ---- reading changes nothing
 @pytest.mark.parametrize("full_batch", [False, True])
-@pytest.mark.parametrize("switchover", ["step:4", "gradnorm:1e9:3", "theta:0.5", "always", "never"])
+@pytest.mark.parametrize("switchover", ["step:4", "gradnorm:1e9:3", "theta:0.5", "always", "never", "auto"])
 def test_looking_at_a_run_does_not_change_it(switchover, full_batch):
     quiet, watched = Problem(), Problem()
     a = make(quiet, switchover, full_batch=full_batch, handover="pairs", check_every=2)
@@ -613,7 +615,7 @@ def test_looking_at_a_run_does_not_change_it(switchover, full_batch):
 
 
 # ---- the model and its groups change in mid-run
-CHANGING = ["step:3", "always", "theta:0.5", "gradnorm:1e9:3", "theta:linear:5"]
+CHANGING = ["step:3", "auto", "always", "theta:0.5", "gradnorm:1e9:3", "theta:linear:5"]
 
 
 @pytest.mark.parametrize("n", [1, 3, 5, 9])

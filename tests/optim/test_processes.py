@@ -16,6 +16,7 @@ OPTIONS = {
     "pv-both-full": {"switchover": "step:10", "handover": "both", "full_batch": True},
     "rule": {"switchover": "gradnorm:1e3:3", "history_size": 4},
     "blend": {"switchover": "theta:linear:10"},
+    "auto": {"switchover": "auto", "full_batch": True},
 }
 
 
@@ -34,7 +35,7 @@ def without_unasked_losses(report):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("pv-pairs", 2), ("pv-both-full", 2), ("rule", 2), ("blend", 2), ("pv-pairs", 4)]
+    ("name", "count"), [("pv-pairs", 2), ("pv-both-full", 2), ("rule", 2), ("blend", 2), ("pv-pairs", 4), ("auto", 2)]
 )
 def test_ddp_with_local_losses_is_one_process_on_the_whole_batch(name, count):
     paths, reports = zip(*ranks.on_ranks(ranks.ddp, count, OPTIONS[name], 40), strict=True)

@@ -40,7 +40,7 @@ SHAPES = {
     "complex": lambda: torch.tensor([1.0 + 2.0j, 0.8 - 0.5j]),
 }
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-RULES = ("never", "always", "step:3", "step:8", "gradnorm:1e30:2", "gradnorm:1e-2", "losschange:1e-3:2",
+RULES = ("never", "auto", "always", "step:3", "step:8", "gradnorm:1e30:2", "gradnorm:1e-2", "losschange:1e-3:2",
          "theta:0.5", "theta:0.0", "theta:linear:5", "theta:aligned")  # fmt: skip
 FIRST = {
     "Adam": {}, "AdamW": {"weight_decay": 0.1}, "RMSprop": {}, "SGD": {"momentum": 0.5}, "Adam maximising":

@@ -16,6 +16,7 @@ from fuse_lib.optim.switchover import (
     Always,
     AnyOf,
     AtStep,
+    Auto,
     ConstantTheta,
     CosineTheta,
     GradientNorm,
@@ -305,6 +306,7 @@ def test_a_memory_is_plain_data_whose_size_never_changes(rule):
 
 # ---- strings
 RULES = {
+    "auto": Auto(),
     "never": Never(),
     "always": Always(),
     "step:0": AtStep(0),
