@@ -7,8 +7,9 @@ A row is a run of one seed. Settings are chosen on the seeds TUNING for each bud
 run on the seeds REPORTED; a seed decides the start, and the order of the minibatches where there are any. Runs that
 are in the table already are not made again, so that a killed script goes on where it was.
 
-Cost is counted in passes over the rows: an evaluation of b of n rows costs b/n, on a function without rows 1. A blend pays for
-its line search and for the blended point, and the second phase for the one evaluation that tests the full-batch promise.
+Cost is counted in passes over the rows: an evaluation of b of n rows costs b/n, on a function without rows 1. A blend
+pays for its line search and for the blended point, and the second phase for the one evaluation that tests the
+full-batch promise.
 
 Columns of a run:
     e C        f − f*; full batch: of the lowest f seen within C passes; minibatches: over all rows, at the parameters
@@ -55,7 +56,7 @@ class Task:
 
 
 def rosenbrock(dim: int = 10) -> Problem:
-    """Rosenbrock's valley from starts in De Jong's domain; in ten dimensions it has a local minimum of f ≈ 4 as well."""
+    """Rosenbrock's valley from starts in De Jong's domain; in ten dimensions there is a local minimum of about 4, too."""
     f = problems.rosenbrock(dim)
     made = Problem(f.name, lambda W, rows: f(W), lambda seed: f.sample(1, seed)[0], 1, 1, math.nan, math.nan)
     made.minimum = f.least
@@ -166,7 +167,8 @@ def run(problem: Problem, family: str, setting: str, lr: float, seed: int, budge
         if schedule is not None:
             schedule.step()
         elif isinstance(opt, Fuse) and opt.last_step.stop_reason in ("converged", "no_progress"):
-            if (closure.rows is None and opt.phase == "second_order") or opt.last_step.loss == 0.0:
+            over = opt.phase == "second_order" and (over_all or not minibatches)
+            if over or opt.last_step.loss == 0.0:
                 closure.finish()
     return {"e0": e0, "steps": steps, **closure.row}
 
