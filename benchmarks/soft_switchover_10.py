@@ -56,7 +56,7 @@ class Task:
 
 
 def rosenbrock(dim: int = 10) -> Problem:
-    """Rosenbrock's valley from starts in De Jong's domain; in ten dimensions there is a local minimum of about 4, too."""
+    """Rosenbrock's valley from starts in De Jong's domain; there is a local minimum of about 4, too."""
     f = problems.rosenbrock(dim)
     made = Problem(f.name, lambda W, rows: f(W), lambda seed: f.sample(1, seed)[0], 1, 1, math.nan, math.nan)
     made.minimum = f.least
