@@ -19,13 +19,13 @@ def converges(held: pd.DataFrame) -> Finding:
     broken, looked = convex.violations.sum(), convex.steps.sum()
     closest = convex.groupby("inequality").closest.max()
     effect = (
-        f"its inequalities hold in all but {broken} of {looked:,} comparisons on {convex.problem.nunique()} convex tasks "
-        f"(the blend's reaches {closest['convexity']:.2f} of its bound, one whole step's {closest['together']:.2f})"
+        f"its inequalities fail in {broken} of {looked:,} comparisons on {convex.problem.nunique()} convex tasks (the "
+        f" blend's reaches {closest['convexity']:.2f} of its bound, one whole step's {closest['together']:.2f})"
     )
     if broken:
         return Finding("does not hold", effect)
-    return Finding("depends", effect, "Adam's part: proved where its step fades, is clipped or θ reaches 0; with a "
-                   "constant rate, to a neighbourhood only")  # fmt: skip
+    return Finding("depends", effect, "Adam's step (proved where it fades, is clipped, or θ reaches 0; with a constant "
+                   "rate to a neighbourhood only)")  # fmt: skip
 
 
 def beats_hard(runs: pd.DataFrame) -> Finding:
