@@ -277,6 +277,17 @@ print("soft:", ", ".join(f"{name} at {budget:g}" for name, budget in soft_ahead)
 
 # %% [markdown]
 # @@VERDICT@@
+
+# %%
+free = {}
+for name in tasks:
+    budget = budgets[name][0]
+    one, other = pick(name, budget, SOFT)[1], pick(name, budget, HARD)[1]
+    free[name] = {"soft at twice the passes − hard": shown(lab.interval(share(one, 2 * budget) - other.value)), "passes": f"{2 * budget:g}, {budget:g}"}
+pd.DataFrame(free).T.rename_axis("task")
+
+# %% [markdown]
+# @@FREE@@
 #
 # ### Which θ, among the soft ones?
 
@@ -365,6 +376,9 @@ check("10.2", ...)
 #
 # **Theorem D** (clipped steps). *If $\lVert a_k\rVert \le c\,\lVert g_k\rVert$, then $e_{k+1} \le \big[\theta(1+Lc)^2 + (1-\theta)\rho\big]\,e_k$: linear
 # convergence to the minimum with constant θ and α, if the bracket is below 1.* *Proof.* In Lemma 4, $\lVert a\rVert \le c\sqrt{2Le_k}$. ∎
+#
+# **Any θ.** The right sides of A, B and D grow with θ. So they hold with $\bar\theta$ in the place of θ for every sequence $\theta_k \le \bar\theta < 1$, chosen
+# however one likes, by the angle between the steps for instance: `theta:aligned` stays below 0.95.
 #
 # **Exercise 10.3** (code) Write `largest_clip(theta, rho, L)`: the bound that $c$ must stay below in Theorem D.
 
@@ -586,7 +600,7 @@ for t, label, mark in ((0.0, "$x^A$", "o"), (1.0, "$x^L$", "s"), (0.5, "blend, �
     ax.plot(t, f(x_A + t * (x_L - x_A)).item(), mark, markersize=9, label=label)
 ax.axhline(f(x).item(), color="0.3", linestyle=":", label="$f(x_k)$")
 ax.set(xlabel="from $x^A$ to $x^L$", ylabel="f", title="Rastrigin's function between the two steps")
-ax.legend(fontsize="small", ncols=2)
+ax.legend(fontsize="small", loc="upper left")
 plots.show(fig, alt="A curve of Rastrigin's function along the line from Adam's point to L-BFGS's: both ends are low, and the blend in the middle lies on a "
            "ridge, higher than the start.")
 
@@ -602,7 +616,35 @@ plots.show(fig, alt="A curve of Rastrigin's function along the line from Adam's 
 check("10.5", ...)
 
 # %% [markdown]
-# @@SUMMARY@@
+# ## Summary
+#
+# | question | answer | effect | section |
+# |---|---|---|---|
+# @@ROWS@@
+#
+# @@POINTS@@
+# - **What is proved.** For strongly convex, smooth $f$ and exact gradients: linear convergence where Adam's step is clipped by the gradient, or taken only where it
+#   does not rise, or where θ reaches 0; convergence where $\theta_k\alpha_k^2 \to 0$; with plain Adam, constant θ and α, linear convergence to a neighbourhood
+#   of size $O(\alpha^2 d)$. For any $\theta_k \le \bar\theta < 1$. The rates are worst cases, and far from what is seen.
+# - **What fails.** With constant θ and α a run may fall to $10^{-70}$ and come back to $10^{-2}$: $\hat v$ forgets. And where a ridge lies between $x^A$ and $x^L$ their
+#   mean may be worse than both.
+# - **Still open**: stochastic gradients, where Lemma 1 fails (the search sees one batch, and the pairs hold noise); non-convex $f$;
+#   non-convergence for $\beta_1 > 0$, which is measured here and proved for $\beta_1 = 0$; a realistic ρ; a blend of directions
+#   *before* one line search, which would pay once.
+#
+# ## References
+#
+# - Z. Jiang, et al., *FUSE: First-Order and Second-Order Unified SynthEsis in Stochastic Optimization*, IEEE CAI 2025,
+#   [arXiv 2503.04204](https://arxiv.org/abs/2503.04204)
+# - D. C. Liu, J. Nocedal, *On the Limited Memory BFGS Method for Large Scale Optimization*, Mathematical Programming 45, 1989, [doi 10.1007/BF01589116](https://doi.org/10.1007/BF01589116)
+# - D. P. Kingma, J. Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015, [arXiv 1412.6980](https://arxiv.org/abs/1412.6980)
+# - S. Bock, M. Weiß, *Non-convergence and Limit Cycles in the Adam Optimizer*, ICANN 2019, [doi 10.1007/978-3-030-30484-3_20](https://doi.org/10.1007/978-3-030-30484-3_20):
+#   Adam alone, on quadratics
+# - J. Cohen, et al., *Adaptive Gradient Methods at the Edge of Stability*, 2022, [arXiv 2207.14484](https://arxiv.org/abs/2207.14484): the 38
+#
+# **The course**: the [README](@repository@#the-course) has the map. Before this one:
+# [09 · Complexity, and what ζ has to do with ε](09_complexity_and_zeta.ipynb). After it:
+# [14 · Overhead: what a step costs in time, memory and waiting](14_overhead.ipynb).
 
 # %%
 effective = {"condition": condition, "dim": dim, "theta": theta, "lr": lr, "steps": steps, "starts": starts, "profile": profile, "device": device,
