@@ -72,8 +72,10 @@ def _best(rows: pd.DataFrame, budget: float, families) -> pd.Series:
     some = some[~some.setting.str.startswith("budget") | (some.setting == f"budget:{budget:g}")]
     value = np.log10((some[f"e {budget:g}"] / some.e0).fillna(1.0).clip(1e-13, 1.0))
     some = some.assign(value=value).set_index(["family", "setting", "lr"]).sort_index()
-    chosen = some[some.part == "tuning"].groupby(level=[0, 1, 2]).value.mean().idxmin()
-    return some[some.part == "reported"].loc[[chosen]].set_index("seed").value
+    tuned = some[some.part == "tuning"].groupby(level=[0, 1, 2]).value.mean()
+    reported = some[some.part == "reported"]
+    chosen = tuned[tuned.index.isin(reported.index)].idxmin()  # the lowest of all is always among the reported
+    return reported.loc[[chosen]].set_index("seed").value
 
 
 def _said(found: Interval) -> str:

@@ -87,6 +87,7 @@ def look(x):
     return 0.5 * (x @ Q @ x).item(), Q @ x
 
 
+# %%
 def two_loop(g, pairs):
     """p = −Hg from the pairs (s, y), oldest first; −g without any."""
     q, a = -g, []
@@ -531,6 +532,11 @@ below.legend()
 fig.tight_layout()
 plots.show(fig, alt="Above: the loss of general FUSE with plain Adam falls to 1e-70 within 850 calls and then rises again to 1e-2; the clipped variant goes on "
            "falling. Below: the sharpness that Adam sees grows slowly and passes the threshold 40 where the loss turns.")
+
+# %% [markdown]
+# **What you see.** Plain Adam's blend falls by seventy powers of ten, turns at about call 850, and is back near 0.01 at call 1,030; then all begins
+# anew. Clipped, the same blend falls as fast and does not turn. Below, what is behind it: a number that creeps up, and passes the dotted line at the
+# turn.
 
 # %% tags=["nbval-check-output"]
 low = int(np.argmin(plain))
