@@ -69,7 +69,7 @@ TASKS = {
     "rosenbrock": Task(rosenbrock, (0.03, 0.1, 0.3, 1.0), (20.0, 80.0), tuning=8),
     "digits": Task(lambda: complexity_problems.softmax("digits", 1e-3, 1437), (0.01, 0.03, 0.1, 0.3), (20.0, 80.0)),
     "net": Task(lambda: complexity_problems.net(1437), (3e-3, 0.01, 0.03, 0.1)),
-    "net-minibatch": Task(lambda: complexity_problems.net(128), (1e-3, 3e-3, 0.01, 0.03), (5.0, 40.0)),
+    "net-minibatch": Task(lambda: complexity_problems.net(128), (3e-3, 0.01, 0.03, 0.1), (5.0, 40.0)),
     "fashion": Task(
         lambda: complexity_problems.softmax("fashion-mnist-sample", 1e-3, 2000),
         (3e-3, 0.01, 0.03, 0.1),
