@@ -21,6 +21,8 @@ import memory  # noqa: E402
 import plot  # noqa: E402
 import rivals  # noqa: E402
 import sensitivity_13  # noqa: E402
+import soft_inequalities_10  # noqa: E402
+import soft_switchover_10  # noqa: E402
 import tables  # noqa: E402
 
 sys.path.remove(str(FOLDER))
@@ -304,3 +306,64 @@ def test_half_of_the_samples_of_a_minibatch_run_are_the_second_phases():
     assert never["samples"] == 400
     assert half["samples"] >= 400
     assert half["train_loss"] != never["train_loss"]
+
+
+def small_quadratic():
+    return soft_switchover_10.complexity_problems.quadratic(10.0, d=5)
+
+
+def test_a_blend_pays_for_its_search_and_for_the_blended_point():
+    """A call takes two evaluations, where the first trial is accepted; the first one more, to test the promise."""
+    found = soft_switchover_10.run(small_quadratic(), "constant θ", "theta:0.5", 0.1, 0, 40.0)
+    assert 14 <= found["steps"] <= 20
+    alone = soft_switchover_10.run(small_quadratic(), "Adam", "never", 0.1, 0, 40.0)
+    assert alone["steps"] == 40
+    assert found["e 40"] < found["e 20"] < found["e0"]
+    assert found["e0"] == alone["e0"]
+
+
+def test_settings_are_chosen_on_the_tuning_seeds_and_decay_for_its_own_budget():
+    rows = [
+        {"problem": "p", "family": family, "setting": setting, "lr": lr, "part": part, "e0": 1.0, "e 20": e, "e 80": e}
+        for family, setting, lr, part, e in [
+            ("constant θ", "theta:0.5", 0.1, "tuning", 0.2), ("constant θ", "theta:0.9", 0.1, "tuning", 0.3),
+            ("constant θ", "theta:0.9", 0.1, "reported", 0.01), ("Adam, cosine decay", "budget:20", 0.1, "tuning", 0.1),
+            ("Adam, cosine decay", "budget:80", 0.3, "tuning", 0.2), ("Adam", "never", 9.0, "tuning", math.inf),
+            ("Adam", "never", 0.1, "tuning", 0.9),
+        ]
+    ]  # fmt: skip
+    found = soft_switchover_10.chosen(pd.DataFrame(rows), "p", 80.0)
+    assert found["constant θ"] == ("constant θ", "theta:0.5", 0.1)
+    assert found["theta:0.9"] == ("constant θ", "theta:0.9", 0.1)
+    assert found["Adam, cosine decay"] == ("Adam, cosine decay", "budget:80", 0.3)
+    assert found["Adam"] == ("Adam", "never", 0.1)
+
+
+def test_the_points_of_a_blend_are_those_of_algorithm_3():
+    problem = small_quadratic()
+    steps = list(soft_inequalities_10.blends(problem, "theta:0.3", 0.1, seed=0))
+    step = steps[0]
+    adams = step.x - 0.1 * step.g.sign()  # the first step of Adam
+    torch.testing.assert_close(step.first, adams, rtol=1e-6, atol=0)
+    toward = step.second - step.x
+    torch.testing.assert_close(toward / toward.norm(), -step.g / step.g.norm())  # no pair yet
+    torch.testing.assert_close(step.end, 0.3 * step.first + 0.7 * step.second)
+    assert torch.equal(steps[1].x, step.end)
+
+
+@pytest.mark.parametrize(("f_end", "violations"), [(0.55, 0), (0.65, 1)])
+def test_a_blend_above_the_weighted_mean_is_counted_as_a_violation(f_end, violations):
+    problem = small_quadratic()
+    problem.mu = math.nan  # not convex, as far as the table knows
+    step = next(soft_inequalities_10.blends(problem, "theta:0.5", 0.1, seed=0))
+    step = step._replace(f_first=0.8, f_second=0.4, f_end=f_end)
+    rows = [(1, name, *both, 0.0) for name, both in soft_inequalities_10.sides(step, problem, 0.1).items()]
+    table = pd.DataFrame(rows, columns=["step", "inequality", "left", "right", "rounding"])
+    assert soft_inequalities_10.summary(table).violations.to_dict() == {"convexity": violations}
+
+
+def test_the_inequalities_hold_on_a_convex_function():
+    found = soft_inequalities_10.summary(soft_inequalities_10.table_of(small_quadratic(), "theta:0.5", 0.1, 0))
+    assert set(found.index) == {"convexity", "decrease", "step bound", "rise", "together", "pairs", "theorem"}
+    assert found.violations.sum() == 0
+    assert (found.closest <= 1.0).all()

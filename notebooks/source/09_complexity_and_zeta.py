@@ -626,7 +626,7 @@ check("09.5", ...)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
 # [08 · Reproducing the paper: 36.6 against 34.3](08_reproducing_the_paper.ipynb). After it:
-# [13 · Sensitivity: how much hangs on the threshold?](13_sensitivity.ipynb).
+# [10 · Soft switchover: blending the two steps](10_soft_switchover.ipynb).
 
 # %%
 effective = {"condition": condition, "dim": dim, "steps": steps, "lr": lr, "live": live, "profile": profile, "device": device, "out": out}
