@@ -57,7 +57,7 @@ from fuse_lib.lab.optimizers import CONTESTANTS
 from fuse_lib.lab.plan import expand, read
 from fuse_lib.lab.provenance import provenance
 from fuse_lib.lab.settings import Settings
-from fuse_lib.lab.statistics import Interval, Ratio, interval, paired, sign_test, variance_ratio
+from fuse_lib.lab.statistics import Interval, Ratio, interval, paired, sign_test, variance_ratio, variance_shares
 
 __all__ = [
     "COLUMNS",
@@ -78,4 +78,5 @@ __all__ = [
     "run",
     "sign_test",
     "variance_ratio",
+    "variance_shares",
 ]
