@@ -5,6 +5,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ pytest.importorskip("seaborn")
 import batch_size_07  # noqa: E402
 import growth  # noqa: E402
 import memory  # noqa: E402
+import pairs_11  # noqa: E402
 import plot  # noqa: E402
 import rivals  # noqa: E402
 import tables  # noqa: E402
@@ -218,3 +220,39 @@ def test_a_scale_replaces_its_own_rows_and_no_others(tmp_path, monkeypatch):
         batch_size_07.keep("t.csv", table, {"side": side, "step": None})
     kept = pd.read_csv(tmp_path / "t.csv")
     assert sorted(kept.value) == [2.0, 3.0, 4.0]
+
+
+# ---- pairs
+def test_a_fitted_rate_is_the_factor_an_iteration_between_two_heights():
+    errors = 0.8 ** np.arange(80.0)
+    rate, iterations = pairs_11.fitted(errors, 1e-2, 1e-6)
+    assert rate == pytest.approx(0.8)
+    assert iterations == sum((errors <= 1e-2) & (errors >= 1e-6))
+    assert math.isnan(pairs_11.fitted(np.array([1.0, 1e-9]), 1e-2, 1e-6)[0])
+
+
+def test_what_counts_is_the_last_accepted_point_within_the_budget():
+    points = [(0, 5.0), (3, 4.0), (103, 1.0)]
+    assert [pairs_11.at(points, c) for c in (0, 2, 3, 102, 103)] == [5.0, 5.0, 4.0, 4.0, 1.0]
+    assert pairs_11.at([(0, 5.0), (1, math.nan)], 4) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Adam", "L-BFGS"), ("SGD", "Newton-CG"), ("none", "CG"), ("NAdam", "none"), ("RMSprop", "AdaHessian")],
+)
+def test_a_pairs_closure_calls_are_all_counted(first, second):
+    problem = pairs_11.problems.quadratic(10.0, d=5)
+    plain, calls = problem.loss, 0
+
+    def counting(W, rows):
+        nonlocal calls
+        calls += W.requires_grad and torch.is_grad_enabled()
+        return plain(W, rows)
+
+    problem.loss = counting
+    points, _ = pairs_11.train(problem, first, second, 1e-2, 0, 0.2, budget=20)
+    assert points[-1][0] == calls
+    assert points[0] == (0, pytest.approx(plain(problem.starts([0]), None).item()))
+    if first != "none" and second != "none":
+        assert [c for c, _ in points[:5]] == [0, 1, 2, 3, 4], "a fifth of the budget is the first phase's"

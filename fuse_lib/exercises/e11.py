@@ -91,6 +91,28 @@ EXERCISES = (
     ),
     Exercise(
         "11.3",
+        _share,
+        "share_of_columns",
+        SHARE,
+        ["The mean of each column; the mean of all.", "The variance of the columns' means over the variance of all."],
+        code=True,
+    ),
+    Exercise(
+        "11.4",
+        Choice(
+            "b",
+            "the share says which choice moves the result among these candidates, over these problems and this budget.",
+            {
+                "a": "the share is about which first phase, all of them tuned. Whether to have one at all is another question.",
+                "c": "without a search and so slow, one bad candidate adds variance by itself; so look at the bars without it.",
+            },
+        ),
+        "b",
+        "(b). A share of variance is a property of the candidates that were compared, and not only of the question.",
+        ["What are a share's candidates?", "What would happen to it if a useless second phase were added to the list?"],
+    ),
+    Exercise(
+        "11.5",
         Number(
             math.log(1e6) / math.log(101 / 99),
             "√κ = 100, so that each iteration leaves 99/101 of the error, and 0.98 to the power 691 is a millionth.",
@@ -107,27 +129,5 @@ EXERCISES = (
         math.log(1e6) / math.log(101 / 99),
         "ln(10⁶) / ln(101/99) = 13.8 / 0.0200 = 691. Finite termination would end it after 200 at the latest, were there no rounding.",
         ["The error after k iterations is at most ((√κ − 1)/(√κ + 1))ᵏ of the first.", "Solve for k: logarithms."],
-    ),
-    Exercise(
-        "11.4",
-        _share,
-        "share_of_columns",
-        SHARE,
-        ["The mean of each column; the mean of all.", "The variance of the columns' means over the variance of all."],
-        code=True,
-    ),
-    Exercise(
-        "11.5",
-        Choice(
-            "b",
-            "the share says which choice moves the result among these candidates, over these problems and this budget.",
-            {
-                "a": "the share is about which first phase, all of them tuned. Whether to have one at all is another question.",
-                "c": "without a search and so slow, one bad candidate adds variance by itself; so look at the bars without it.",
-            },
-        ),
-        "b",
-        "(b). A share of variance is a property of the candidates that were compared, and not only of the question.",
-        ["What are a share's candidates?", "What would happen to it if a useless second phase were added to the list?"],
     ),
 )
