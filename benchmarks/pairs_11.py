@@ -225,12 +225,15 @@ def gradient_method(problem: Problem, lr: float, momentum: float, seed: int, ste
 
 
 def fitted(errors: np.ndarray, high: float, low: float) -> tuple[float, int]:
-    """(factor an iteration by which the error falls while it is between two shares of the first, how many iterations
-    that took), by least squares on the logarithm; NaN where there are fewer than three."""
+    """(factor by which the error falls in an iteration, over how many iterations), by least squares on the logarithm.
+
+    The window is where the error is between two shares of the first; if it never falls below `high`, the last half of
+    all iterations. NaN where there are fewer than three.
+    """
     k = np.arange(len(errors))
-    below = np.flatnonzero(errors <= high)
-    end = np.flatnonzero(errors < low)
-    some = (k >= (below[0] if len(below) else len(k))) & (k < (end[0] if len(end) else len(k))) & (errors > 0)
+    below, end = np.flatnonzero(errors <= high), np.flatnonzero(errors < low)
+    start = below[0] if len(below) else len(k) // 2
+    some = (k >= start) & (k < (end[0] if len(end) else len(k))) & (errors > 0)
     if some.sum() < 3:
         return math.nan, int(some.sum())
     return float(np.exp(np.polyfit(k[some], np.log(errors[some]), 1)[0])), int(some.sum())

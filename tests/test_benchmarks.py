@@ -229,6 +229,8 @@ def test_a_fitted_rate_is_the_factor_an_iteration_between_two_heights():
     assert rate == pytest.approx(0.8)
     assert iterations == sum((errors <= 1e-2) & (errors >= 1e-6))
     assert math.isnan(pairs_11.fitted(np.array([1.0, 1e-9]), 1e-2, 1e-6)[0])
+    slow = np.concatenate([0.5 ** np.arange(4.0), 0.125 * 0.999 ** np.arange(1, 9)])
+    assert pairs_11.fitted(slow, 1e-2, 1e-6) == (pytest.approx(0.999), 6)
 
 
 def test_what_counts_is_the_last_accepted_point_within_the_budget():
