@@ -10,7 +10,7 @@ All on all rows, in float64. Cost is counted in closure calls, products with the
 calls; what counts is the last accepted point within them, `gap` = (f − f*)/(f₀ − f*). The net has no one minimum: in
 the place of f* stands 0.99 of the lowest value of any run, so that no run has a gap of zero.
 
-The pairs switch after a share of the budget in first-order steps (`share`; 0 is the second alone, 1 the first alone).
+The pairs `switch` after so many first-order steps (0 is the second alone, the whole budget the first alone).
 Rates of learning were chosen on other seeds: of the first phase for the point of the switch and, alone, for the end of
 the budget; AdaHessian's alone.
 """
@@ -160,7 +160,7 @@ def run(part: str, shares: list[float], seeds: list[int]) -> None:
     """The grid of pairs, and each method alone."""
     for name, make in PROBLEMS.items():
         problem, done = make(), read(RUNS)
-        keys = ["problem", "first", "second", "share", "seed"]
+        keys = ["problem", "first", "second", "switch", "seed"]
         known = set(done[keys].itertuples(index=False, name=None)) if len(done) else set()
         adahessian = chosen(name, "AdaHessian", 1.0)
         cells = [(f, s, share) for f in FIRST for s in SECOND for share in shares]
@@ -170,13 +170,13 @@ def run(part: str, shares: list[float], seeds: list[int]) -> None:
             lr = chosen(name, first, share) if first != "none" else math.nan
             rows = []
             for seed in seeds:
-                if (name, first, second, share, seed) in known:
+                if (name, first, second, round(share * BUDGET), seed) in known:
                     continue
                 points, seconds = train(
                     problem, first, second, 1e-3 if first == "none" else lr, seed, share, adahessian=adahessian
                 )
                 rows.append({
-                    "part": part, "problem": name, "first": first, "second": second, "share": share, "seed": seed,
+                    "part": part, "problem": name, "first": first, "second": second, "switch": round(share * BUDGET), "seed": seed,
                     "lr": lr, "second lr": adahessian if second == "AdaHessian" else math.nan,
                     "start": points[0][1], **{f"f {c}": at(points, c) for c in AT},
                     "lowest": min(f for _, f in points if math.isfinite(f)), "calls": points[-1][0],

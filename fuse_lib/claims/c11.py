@@ -12,12 +12,12 @@ FLOOR = 1e-12  # of the gap: below it a run counts as solved
 SEARCHES = ["L-BFGS", "CG", "Newton-CG"]  # second phases with a line search
 
 
-def results(runs: pd.DataFrame, share: float = 0.1) -> dict[str, pd.DataFrame]:
+def results(runs: pd.DataFrame, switch: int = 40) -> dict[str, pd.DataFrame]:
     """problem → its runs, pairs with this switch, and `result`: log10 of the gap after the most calls of 100, 200, 400
     at which at most half of the pairs with a line search are solved, and the second phase has begun."""
     found = {}
-    for name, some in runs[runs.share.isin([share, 0.0, 1.0])].groupby("problem", sort=False):
-        for calls in (c for c in (400, 200, 100) if c > 400 * share):
+    for name, some in runs[runs.switch.isin([switch, 0, 400])].groupby("problem", sort=False):
+        for calls in (c for c in (400, 200, 100) if c > switch):
             rows = some.assign(result=np.log10(some[f"gap {calls}"].clip(FLOOR, 10.0)))
             if (_pairs(rows).result > np.log10(FLOOR)).mean() >= 0.5:
                 break
@@ -32,7 +32,7 @@ def second_matters_more(runs: pd.DataFrame) -> Finding:
     """
     early, late = (
         {name: variance_shares(_pairs(rows), "result", ("first", "second")) for name, rows in results(runs, s).items()}
-        for s in (0.1, runs[runs.part == "sensitivity"].share.max())
+        for s in (40, runs[runs.part == "sensitivity"].switch.max())
     )
     said = "; ".join(f"{name} {_both(s)}" for name, s in early.items())
     other = max(late, key=lambda name: late[name]["first"].mean)

@@ -328,9 +328,9 @@ def share_of_columns(table):
 check("11.3", ...)  # check("11.3", share_of_columns)
 
 # %%
-def shares(name, calls=400, without=(), share=0.1):
+def shares(name, calls=400, without=(), after=40):
     """Shares of variance of the balanced pairs of a problem, with intervals; None where most runs are solved."""
-    some = runs[(runs.problem == name) & (runs.share == share) & (runs["first"] != "none") & ~runs.second.isin([*without, "none"])]
+    some = runs[(runs.problem == name) & (runs.switch == after) & (runs["first"] != "none") & ~runs.second.isin([*without, "none"])]
     some = some.assign(result=result(some, calls))
     if (some.result <= math.log10(FLOOR)).mean() > 0.5:
         return None
@@ -348,17 +348,18 @@ for without in ((), ("AdaHessian",)):
 pd.DataFrame(lines).T.rename_axis(["problem", "second phases", "calls"])
 
 # %%
+budget_of = {name: max(c for c in (100, 200, 400) if shares(name, c, ("AdaHessian",))) for name in PROBLEMS}  # the largest that is not solved
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 4), sharey=True)
 for ax, without in zip(axes, ((), ("AdaHessian",)), strict=True):
     left = np.zeros(len(PROBLEMS))
-    calls_of = {name: max((c for c in (100, 200, 400) if shares(name, c, without)), default=100) for name in PROBLEMS}
-    found = {name: shares(name, c, without) for name, c in calls_of.items()}
+    found = {name: shares(name, c, without) for name, c in budget_of.items()}
     for (part, label), color, hatch in zip(LABELS.items(), ("C0", "C1", "C2", "0.75"), ("//", "", "xx", ""), strict=True):
         width = np.array([found[name][part].mean for name in PROBLEMS])
-        ax.barh([f"{name}, {calls_of[name]} calls" if not without else name for name in PROBLEMS], width, left=left, color=color, hatch=hatch, label=label)
+        ax.barh([f"{name}, {c} calls" for name, c in budget_of.items()], width, left=left, color=color, hatch=hatch, label=label)
         left += width
-    ax.set(xlim=(0, 1), xlabel="share of the variance of log10 gap", title="all four" if not without else "without AdaHessian")
-axes[1].legend(fontsize="small", loc="lower left")
+    ax.set(xlim=(0, 1), xlabel="share of the variance of log10 gap", title="without AdaHessian" if without else "all four")
+    ax.invert_yaxis()
+axes[1].legend(fontsize="small", loc="upper center", bbox_to_anchor=(0, -0.18), ncols=4)
 fig.tight_layout()
 plots.show(fig, alt="Stacked bars of the shares of variance for four problems. With all four second phases the second phase has nearly all of it; "
            "without AdaHessian still the larger part, and the start most of the rest.")
@@ -386,9 +387,6 @@ check("11.4", ...)
 # (negative: the first phase helped), at the largest budget that is not solved.
 
 # %%
-budget_of = {name: max((c for c in (100, 200, 400) if shares(name, c, ("AdaHessian",))), default=100) for name in PROBLEMS}
-
-
 def helped(name, second):
     """Per start: mean over the first phases of the result minus that of the second phase alone."""
     some = grid[(grid.problem == name) & (grid.second == second)]
@@ -416,13 +414,13 @@ pd.DataFrame({f"{name}, {budget_of[name]} calls": {second: shown(helped(name, se
 # %%
 lines = {}
 for name in PROBLEMS:
-    for share in sorted({0.1, *runs[runs.part == "sensitivity"].share}):
+    for after in sorted({40, *runs[runs.part == "sensitivity"].switch}):
         for calls in (200, 400):
-            some = runs[(runs.problem == name) & (runs.share == share) & runs.second.isin(list(SECOND)) & (runs["first"] != "none") & (runs.seed < 3)]
+            some = runs[(runs.problem == name) & (runs.switch == after) & runs.second.isin(list(SECOND)) & (runs["first"] != "none") & (runs.seed < 3)]
             values = some.assign(result=result(some, calls)).groupby("second").result.mean().round(1)
-            found = shares(name, calls, ("AdaHessian",), share)
+            found = shares(name, calls, ("AdaHessian",), after)
             both = {part: "solved" if found is None else f"{found[part].mean:.2f}" for part in ("first", "second")}
-            lines[name, f"{share * 400:.0f} steps", calls] = values.to_dict() | {f"share of the {part}": both[part] for part in both}
+            lines[name, f"{after} steps", calls] = values.to_dict() | {f"share of the {part}": both[part] for part in both}
 pd.DataFrame(lines).T[[*SECOND, "share of the first", "share of the second"]].rename_axis(["problem", "switch after", "calls"])
 
 # %% [markdown]
