@@ -176,8 +176,9 @@ def run(part: str, shares: list[float], seeds: list[int]) -> None:
                     problem, first, second, 1e-3 if first == "none" else lr, seed, share, adahessian=adahessian
                 )
                 rows.append({
-                    "part": part, "problem": name, "first": first, "second": second, "switch": round(share * BUDGET), "seed": seed,
-                    "lr": lr, "second lr": adahessian if second == "AdaHessian" else math.nan,
+                    "part": part, "problem": name, "first": first, "second": second,
+                    "switch": round(share * BUDGET), "seed": seed, "lr": lr,
+                    "second lr": adahessian if second == "AdaHessian" else math.nan,
                     "start": points[0][1], **{f"f {c}": at(points, c) for c in AT},
                     "lowest": min(f for _, f in points if math.isfinite(f)), "calls": points[-1][0],
                     "seconds": round(seconds, 3), **provenance(),
