@@ -18,6 +18,7 @@ import automatic_tasks  # noqa: E402
 import batch_size_07  # noqa: E402
 import growth  # noqa: E402
 import memory  # noqa: E402
+import pairs_11  # noqa: E402
 import plot  # noqa: E402
 import rivals  # noqa: E402
 import sensitivity_13  # noqa: E402
@@ -367,3 +368,30 @@ def test_the_inequalities_hold_on_a_convex_function():
     assert set(found.index) == {"convexity", "decrease", "step bound", "rise", "together", "pairs", "theorem"}
     assert found.violations.sum() == 0
     assert (found.closest <= 1.0).all()
+
+
+def test_what_counts_is_the_last_accepted_point_within_the_budget():
+    points = [(0, 5.0), (3, 4.0), (103, 1.0)]
+    assert [pairs_11.at(points, c) for c in (0, 2, 3, 102, 103)] == [5.0, 5.0, 4.0, 4.0, 1.0]
+    assert pairs_11.at([(0, 5.0), (1, math.nan)], 4) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Adam", "L-BFGS"), ("SGD", "Newton-CG"), ("none", "CG"), ("NAdam", "none"), ("RMSprop", "AdaHessian")],
+)
+def test_a_pairs_closure_calls_are_all_counted(first, second):
+    problem = pairs_11.problems.quadratic(10.0, d=5)
+    plain, calls = problem.loss, 0
+
+    def counting(W, rows):
+        nonlocal calls
+        calls += W.requires_grad and torch.is_grad_enabled()
+        return plain(W, rows)
+
+    problem.loss = counting
+    points, _ = pairs_11.train(problem, first, second, 1e-2, 0, 0.2, budget=20)
+    assert points[-1][0] == calls
+    assert points[0] == (0, pytest.approx(plain(problem.starts([0]), None).item()))
+    if first != "none" and second != "none":
+        assert [c for c, _ in points[:5]] == [0, 1, 2, 3, 4], "a fifth of the budget is the first phase's"

@@ -58,7 +58,7 @@ from fuse_lib.lab.plan import expand, read
 from fuse_lib.lab.provenance import provenance
 from fuse_lib.lab.sensitivity import fired_at_half, main_effect, partial_rank_correlations
 from fuse_lib.lab.settings import Settings
-from fuse_lib.lab.statistics import Interval, Ratio, interval, paired, sign_test, variance_ratio
+from fuse_lib.lab.statistics import Interval, Ratio, interval, paired, sign_test, variance_ratio, variance_shares
 
 __all__ = [
     "COLUMNS",
@@ -82,4 +82,5 @@ __all__ = [
     "run",
     "sign_test",
     "variance_ratio",
+    "variance_shares",
 ]

@@ -1,4 +1,4 @@
-"""From many runs to a statement: 95 % intervals of means, paired differences, ratios of variances, the sign test.
+"""From runs to a statement: 95 % intervals of means, paired differences, ratios and shares of variance, the sign test.
 
 Runs of one seed share their initial parameters and the order of their rows. So two optimizers are compared within a
 seed, and what has an interval is the mean of the differences:
@@ -141,6 +141,61 @@ def _pooled(name: str, samples: Iterable[Sequence[float]]) -> tuple[float, int]:
     if squares == 0.0:
         raise ValueError(f"{name}: got {samples}; allowed are samples that vary")
     return squares / degrees, degrees
+
+
+def variance_shares(
+    table: pd.DataFrame, value: str, factors: tuple[str, str], by: str = "seed", draws: int = 2000, level: float = 0.95
+) -> dict[str, Interval]:
+    """What share of the variance of a column two factors explain, each alone and both together.
+
+    The two-way analysis of variance of a balanced table, y = μ + a_i + b_j + (ab)_ij + e_ijk, whose sums of squares add
+    up: the shares of a, of b, of their interaction ("both") and of what differs between repetitions ("rest").
+
+    table: one row a run. value: the column. factors: the columns of a and b. by: the column of the repetitions, as the
+        seed, which is the same in all cells. draws: of the bootstrap, which draws whole repetitions with replacement
+        (so that "rest" comes out low: the same repetition is drawn twice); level: of its percentile interval.
+
+    Returns: factor (or "both", "rest") → share between 0 and 1, with its interval.
+
+    Raises:
+        ValueError: a cell is missing or there twice, a value is not finite, all are alike, or there is one repetition.
+
+    >>> import pandas as pd
+    >>> rows = [(a, b, s, 3 * a + b + 0.1 * s) for a in range(3) for b in range(3) for s in range(4)]
+    >>> found = variance_shares(pd.DataFrame(rows, columns=["a", "b", "seed", "y"]), "y", ("a", "b"))
+    >>> {name: round(share.mean, 2) for name, share in found.items()}
+    {'a': 0.9, 'b': 0.1, 'both': 0.0, 'rest': 0.0}
+    """
+    import numpy as np
+
+    one, other = factors
+    cells = table.set_index([one, other, by])[value].sort_index()
+    sizes = [len(cells.index.unique(k)) for k in range(3)]
+    if not cells.index.is_unique or len(cells) != math.prod(sizes) or sizes[2] < 2:
+        raise ValueError(
+            f"table: got {len(cells)} rows for {sizes[0]} × {sizes[1]} cells and {sizes[2]} of {by!r}; allowed is each "
+            "combination once, and two repetitions or more"
+        )
+    y = cells.to_numpy(float).reshape(sizes)
+    if not np.isfinite(y).all() or np.ptp(y) == 0.0:
+        raise ValueError(
+            f"value: the column {value!r} has values that are not finite, or all alike; allowed are others"
+        )
+
+    def shares(y: np.ndarray) -> np.ndarray:
+        """(…, i, j, k) → (…, 4)."""
+        y = y - y.mean((-3, -2, -1), keepdims=True)
+        cell = y.mean(-1)
+        a, b = (cell.mean(axis) for axis in (-1, -2))
+        parts = [np.square(x).mean(axis) for x, axis in ((a, -1), (b, -1), (cell, (-2, -1)), (y, (-3, -2, -1)))]
+        return np.stack([*parts[:2], parts[2] - parts[0] - parts[1], parts[3] - parts[2]], -1) / parts[3][..., None]
+
+    drawn = np.random.default_rng(0).integers(0, sizes[2], (draws, sizes[2]))
+    low, high = np.quantile(shares(np.moveaxis(y[..., drawn], -2, 0)), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {
+        name: Interval(*map(float, numbers), sizes[2])
+        for name, *numbers in zip((one, other, "both", "rest"), shares(y), low, high, strict=True)
+    }
 
 
 def sign_test(more: int, fewer: int) -> float:

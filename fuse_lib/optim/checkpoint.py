@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fuse_lib.optim import second_state
-from fuse_lib.optim.handover import wants_metric
+from fuse_lib.optim.handover import usable, wants_metric
+from fuse_lib.optim.methods import METHODS
 from fuse_lib.optim.observation import Observation
 from fuse_lib.optim.plain import decode, encode, extract, flatten, insert, unflatten
 from fuse_lib.optim.processes import local
@@ -47,6 +48,7 @@ class Saved(Optimizer):
             "cosine": float(self._cosine),
             "rule": encode(str(self._rule)),
             "first_order": encode(self._first_name()),
+            "second_order": encode(self._options.second_order),
             **dict(flatten(self._memory, "memory")),
         }
         if self._options.check_every > 1:
@@ -80,7 +82,8 @@ class Saved(Optimizer):
             except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
                 raise ValueError(
                     f"state_dict: it does not fit this optimizer (first_order={self._first_name() or None}, "
-                    f"history_size={self._options.history_size} and these parameters): {error}"
+                    f"second_order={self._options.second_order}, history_size={self._options.history_size} and these "
+                    f"parameters): {error}"
                 ) from error
             return rest
 
@@ -120,6 +123,9 @@ class Saved(Optimizer):
         saved, own = decode(numbers["first_order"]), self._first_name()
         if saved != own:
             raise ValueError(f"it was saved with first_order={saved or None}")
+        second = decode(numbers["second_order"]) if "second_order" in numbers else "lbfgs"  # older states had no other
+        if second != self._options.second_order:
+            raise ValueError(f"it was saved with second_order={second}")
         theta = float(numbers["theta"])
         if not 0.0 <= theta <= 1.0:
             raise ValueError(f"its theta is {theta!r}; allowed is a number in [0, 1]")
@@ -134,15 +140,14 @@ class Saved(Optimizer):
             "rule": decode(numbers["rule"]),
             "memory": unflatten(numbers, "memory"),
         }
-        return known, self._second_from(numbers, pieces) if "slots" in numbers else None
+        return known, self._second_from(numbers, pieces) if "failures" in numbers else None
 
     def _second_from(self, numbers: dict, pieces: dict) -> SecondOrder:
         """The second phase that a saved state describes; self is not changed."""
         second = self._new_second_phase()
-        m = self._options.history_size
         order = range(len(second.vectors.params))
         vectors = {
-            name: second.vectors.join([piece[i] for i in order], (m + 1,) if name in "SY" else ())
+            name: second.vectors.join([piece[i] for i in order], second.method.rows(name))
             for name, piece in pieces.items()
         }
         second_state.load(second, numbers, vectors)
@@ -183,8 +188,8 @@ class Saved(Optimizer):
     def allocate(self) -> None:
         """Make the second phase's state now, as a distributed checkpoint needs it to load into."""
         second = self._second_phase()
-        second.history.allocate()
-        if second.vectors.scale is None and (len(self.param_groups) > 1 or wants_metric(self._options.handover)):
+        second.method.allocate()
+        if second.vectors.scale is None and (len(self.param_groups) > 1 or wants_metric(self._usable())):
             second.rescale(torch.ones(second.vectors.numel, dtype=second.vectors.dtype, device=second.vectors.device))
 
     # ---- pickle and deepcopy
@@ -199,6 +204,10 @@ class Saved(Optimizer):
         """Let the first phase's optimizer work on our groups and state, whatever objects they are by now."""
         if self._first is not None:
             self._first.link(self)
+
+    def _usable(self) -> str:
+        """What of the handover the second phase's method can inherit, as a mode of `handover.py`."""
+        return usable(self._options.handover, METHODS[self._options.second_order].inherits)
 
     def _first_name(self) -> str:
         return "" if self._first is None else self._first.name

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fuse_lib.optim import handover as handovers
+from fuse_lib.optim import methods
 from fuse_lib.optim.checkpoint import Saved
 from fuse_lib.optim.closure import Counted, scalar, scalar_or_none
 from fuse_lib.optim.first_order import FirstOrder
-from fuse_lib.optim.history import History
 from fuse_lib.optim.observation import Backlog, Observation
 from fuse_lib.optim.options import Options, check_lr
 from fuse_lib.optim.point import Point
@@ -60,6 +60,14 @@ class Fuse(Saved):
         history_dtype: of the stored pairs; torch.bfloat16 halves their memory.
         process_group: of DistributedDataParallel, whose losses are averaged (see `processes.py`). FSDP2 needs none.
         damped: mend curvature pairs of too little curvature (Powell) instead of leaving them out.
+        second_order: the second phase's method, each with its own file and its own words on what it costs:
+            "lbfgs"       L-BFGS (`quasi_newton.py`),
+            "cg"          non-linear conjugate gradients (`conjugate_gradients.py`),
+            "newton-cg"   truncated Newton; a Hessian-vector product is one closure call more (`newton_cg.py`),
+            "adahessian"  AdaHessian, likewise; it has no line search, so the loss may go up (`adahessian.py`).
+            The last two want a closure that uses one batch in all its calls within a step. history_size, history_dtype,
+            damped and scaling are L-BFGS's, and so is the handover of pairs: the others take of it what they can use.
+        second_order_args: what else that method takes, {"lr": 0.15} of AdaHessian.
         scaling: γ of the initial matrix H₀ = γI: "newest", sᵀy/yᵀy of the newest pair, as everywhere; or "adaptive",
             learned from the line searches (see `gram.py`), which pays with a long memory, from m = 30 or so.
 
@@ -99,11 +107,14 @@ class Fuse(Saved):
         process_group: object = None,
         damped: bool = False,
         scaling: str = "newest",
+        second_order: str = "lbfgs",
+        second_order_args: dict | None = None,
     ) -> None:
         options = Options(
             handover=handover, history_size=history_size, line_search=line_search, inner_steps=inner_steps,
             max_evals=max_evals, full_batch=full_batch, skip_nonfinite=skip_nonfinite, check_every=check_every,
             history_dtype=history_dtype, process_group=process_group, damped=damped, scaling=scaling,
+            second_order=second_order, second_order_args=second_order_args,
         )  # fmt: skip
         check_lr(lr)
         first = FirstOrder(first_order, params, lr, {} if first_order_args is None else first_order_args)
@@ -119,7 +130,7 @@ class Fuse(Saved):
     def _setup(self, groups, defaults: dict, first: FirstOrder | None, rule: Rule, options: Options) -> None:
         self._first, self._rule, self._options = first, rule, options
         self._second: SecondOrder | None = None
-        self._collector = handovers.Collector(options.handover, options.history_size, options.full_batch, rule)
+        self._collector = handovers.Collector(self._usable(), options.history_size, options.full_batch, rule)
         self._memory = rule.memory()
         self._backlog = Backlog()
         self._calls = 0
@@ -135,9 +146,8 @@ class Fuse(Saved):
     # ---- what the user sees
     def __repr__(self) -> str:
         o = self._options
-        own = (
-            f"switchover: {self._rule}, phase: {self.phase}, history_size: {o.history_size}, full_batch: {o.full_batch}"
-        )
+        memory = f"history_size: {o.history_size}" if o.second_order == "lbfgs" else f"second_order: {o.second_order}"
+        own = f"switchover: {self._rule}, phase: {self.phase}, {memory}, full_batch: {o.full_batch}"
         return super().__repr__().replace(" (\n", f" ({own}\n", 1)
 
     @property
@@ -302,29 +312,31 @@ class Fuse(Saved):
         return value, [seen]
 
     def _iterate(self, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
-        """inner_steps L-BFGS iterations on one closure (θ = 0)."""
+        """inner_steps iterations on one closure (θ = 0)."""
         point = start
         for inner in range(self._options.inner_steps):
             if inner and not run.left:
                 break
             if inner:
+                point = point if point.evaluated else second.evaluate(run)
                 second.look(point)
-            found = second.line_search(point, run, run.left, self._first_trial())
+            found = second.iterate(point, run, run.left, self._first_trial())
             report.set(step_length=found.t, stop_reason=found.stop_reason)
             if found.t == 0.0:
                 break
-            second.remember_search(found)
+            second.remember(found)
             point = found.end
             if found.stop_reason:
                 break
-        report.set(loss_after=point.loss_read, pair=second.pair_verdict())
-        second.stay(point, here=True)
+        if point.evaluated:
+            report.set(loss_after=point.loss_read, pair=second.method.pair_verdict())
+            second.stay(point, here=True)
 
     def _blend(self, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
         """x_{k+1} = θ x^A + (1 − θ) x^L, both from x_k (Algorithm 3); x^A alone where the search fails."""
         theta, vectors, full_batch = self._theta, second.vectors, self._options.full_batch
         grads = vectors.grads()  # the search will leave those of its last trial
-        found = second.line_search(start, run, run.left - (not full_batch))  # one is kept for y
+        found = second.iterate(start, run, run.left - (not full_batch))  # one is kept for y
         report.set(step_length=found.t, stop_reason=found.stop_reason)
         vectors.restore(start.x)
         vectors.set_grads(grads)
@@ -349,11 +361,11 @@ class Fuse(Saved):
             second.stay(start, here=False)  # the next call's evaluation completes the pair
         elif run.left:
             end = second.evaluate(run)
-            second.remember(start, end)
-            report.set(loss_after=second.loss_of(end), pair=second.pair_verdict())
+            second.method.remember(start, end)
+            report.set(loss_after=second.loss_of(end), pair=second.method.pair_verdict())
 
     def _first_trial(self) -> float:
-        """The first step of a line search along a quasi-Newton direction."""
+        """The first step of a line search, in units of what the direction suggests."""
         return 1.0
 
     def _enter(self, report: StepReport) -> SecondOrder:
@@ -364,10 +376,10 @@ class Fuse(Saved):
         if self._entered:
             return second
         self._entered = True
-        moments = self._first if handovers.wants_metric(self._options.handover) else None
+        moments = self._first if handovers.wants_metric(self._usable()) else None
         second.rescale(handovers.metric(second.vectors, self.param_groups, moments))
-        if second.history:
-            report.set(handed_over=second.history.measure(second.vectors.read))
+        if (handed_over := second.method.measure()) is not None:
+            report.set(handed_over=handed_over)
         decayed = any(group.get("weight_decay", 0) for group in self.param_groups)
         if decayed and self._decoupled():
             warnings.warn(
@@ -391,11 +403,8 @@ class Fuse(Saved):
     def _new_second_phase(self) -> SecondOrder:
         o = self._options
         vectors = Vectors(self.param_groups, self._decoupled(), o.process_group)
-        history = History(
-            o.history_size, vectors.numel, vectors.dtype, vectors.device, o.history_dtype, o.damped, vectors.weights,
-            adaptive=o.scaling == "adaptive",
-        )  # fmt: skip
-        return SecondOrder(vectors, history, o.full_batch)
+        method = methods.make(o.second_order, o.second_order_args, o.of_history, vectors)
+        return SecondOrder(vectors, method, o.full_batch)
 
     def _decoupled(self) -> bool:
         return self._first is not None and self._first.decoupled()
@@ -404,7 +413,7 @@ class Fuse(Saved):
     def _check_closure_free(self) -> None:
         if self._theta == 1.0 and "loss" not in self._rule.reads:
             return
-        why = "is L-BFGS's" if self._theta == 0.0 else "is blended" if self._theta < 1.0 else "needs the loss"
+        why = "is the second phase's" if self._theta == 0.0 else "is blended" if self._theta < 1.0 else "needs the loss"
         raise RuntimeError(
             f"step(): closure is None, but this step {why} (switchover {str(self._rule)!r}, phase {self.phase!r}); "
             "allowed is a function that clears the gradients, computes the loss, calls backward and returns it. "
@@ -433,7 +442,7 @@ class FusePV(Fuse):
 
     The arguments are those of `Fuse`: params, lr, and by keyword switchover, first_order, first_order_args,
     handover, history_size, line_search, inner_steps, max_evals, full_batch, skip_nonfinite, check_every,
-    history_dtype, process_group, damped, scaling.
+    history_dtype, process_group, damped, scaling, second_order, second_order_args.
 
     >>> FusePV([torch.nn.Parameter(torch.zeros(2))], switchover="step:500").phase
     'first_order'

@@ -36,6 +36,12 @@ def wants_metric(mode: str) -> bool:
     return mode in ("metric", "both")
 
 
+def usable(mode: str, inherits: tuple[str, ...]) -> str:
+    """What of a mode a method can inherit: the mode that asks for just that. inherits: of "pairs" and "metric"."""
+    pairs, scale = wants_pairs(mode) and "pairs" in inherits, wants_metric(mode) and "metric" in inherits
+    return {(True, True): "both", (True, False): "pairs", (False, True): "metric", (False, False): "none"}[pairs, scale]
+
+
 def lr_ratios(groups: list[dict]) -> list[float]:
     """Each group's lr over the largest; where all are 0, as at a schedule's end, of the initial ones."""
     lrs = [float(group["lr"]) for group in groups]
@@ -104,8 +110,7 @@ class Collector:
         if self.full_batch:
             known = second.last_known()
             if known is not None:
-                second.stage(known, start)
-                second.history.keep_unmeasured()
+                second.method.collect(known, start)
             second.stay(start, here=False)
         return start
 
@@ -114,6 +119,5 @@ class Collector:
         if self.full_batch:
             return None  # the next call's evaluation will do it
         end = second.here(*run())
-        second.stage(start, end)
-        second.history.keep_unmeasured()
+        second.method.collect(start, end)
         return second.loss_of(end)

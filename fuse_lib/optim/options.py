@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from fuse_lib.optim import handover as handovers
+from fuse_lib.optim import methods
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Options:
     process_group: object = None
     damped: bool = False
     scaling: str = "newest"
+    second_order: str = "lbfgs"
+    second_order_args: dict | None = None
 
     def __post_init__(self) -> None:
         _one_of("handover", self.handover, handovers.MODES)
@@ -52,6 +55,12 @@ class Options:
                 f"process_group: got {self.process_group!r}; allowed is None or an initialised "
                 "torch.distributed process group, such as torch.distributed.group.WORLD after init_process_group"
             )
+        methods.check(self.second_order, self.second_order_args, self.handover, self.of_history)
+
+    @property
+    def of_history(self) -> dict:
+        """The options of the curvature memory, by name."""
+        return {name: getattr(self, name) for name in methods.HISTORY}
 
 
 def _is_process_group(group: object) -> bool:

@@ -99,5 +99,5 @@ def extract(state_dict: dict) -> tuple[dict, dict[str, object], dict[str, dict[i
     return {**state_dict, "state": rest}, numbers, pieces
 
 
-# What is stored per parameter: the history, the last step's pair, the last known point, the metric.
-VECTORS = ("S", "Y", "s", "y", "x", "g", "scale")
+# What is stored per parameter: the history, the last step's pair, running means, the last known point, the metric.
+VECTORS = ("S", "Y", "s", "y", "m", "v", "x", "g", "scale")

@@ -13,7 +13,7 @@ from fuse_lib.optim.vectors import Gradient
 
 @dataclass
 class Point:
-    """A point where the closure was evaluated.
+    """A point where the closure was evaluated, or, if only x is known, where a step without a search ended.
 
     x: parameters, (d,). value: what the closure returned. loss: it as a float or a 0-d tensor.
     gradient: there. f, loss_read, grad_norm, gg: objective, loss, ‖g‖ of the plain gradient and gᵀg in the
@@ -25,9 +25,9 @@ class Point:
     """
 
     x: Tensor
-    value: object
-    loss: Tensor | float
-    gradient: Gradient
+    value: object = None
+    loss: Tensor | float = math.nan
+    gradient: Gradient | None = None
     f: float = math.nan
     loss_read: float = math.nan
     grad_norm: float = math.nan
@@ -39,6 +39,10 @@ class Point:
     pair: Staged | None = None
 
     @property
+    def evaluated(self) -> bool:
+        return self.gradient is not None
+
+    @property
     def finite(self) -> bool:
         """Whether a step can start here. Known once the point was read."""
         return math.isfinite(self.f) and math.isfinite(self.grad_norm)
@@ -46,10 +50,10 @@ class Point:
 
 @dataclass
 class Search:
-    """Where one line search along p ended. t = 0 and end = start where it found no step.
+    """Where one iteration along p ended. t = 0 and end = start where it found no step.
 
-    y: the gradient's change, (d,), where a step was found. minimum: where the slopes at 0 and t see the minimum, 0
-        where they see none.
+    y: the gradient's change, (d,), where a search found a step. minimum: where the slopes at 0 and t see the minimum, 0
+        where they see none. slope: gᵀp at the start.
     """
 
     start: Point
@@ -58,3 +62,4 @@ class Search:
     stop_reason: str | None
     y: Tensor | None = None
     minimum: float = 0.0
+    slope: float = math.nan

@@ -1,17 +1,16 @@
-"""The second phase: one L-BFGS iteration, from vectors, history, direction and line search.
+"""The second phase: one iteration of any method, from vectors, a method and the line search.
 
 An iteration is four lines of mathematics:
 
-    fold in the last pair, take the products of the history with the gradient   (one read to the host)
-    p = −Hg                                                                     (gram.py; direction.py to learn from)
-    find t by a strong Wolfe search along x + t p                               (one read a trial)
-    x ← x + t p, with s = the step and y = the change of the gradient as the next pair
+    read the loss, the gradient's norm and what the method wants to know      (one read to the host)
+    p = the method's direction; for L-BFGS −Hg                                (method.py and the files it names)
+    find t by a strong Wolfe search along x + t p                             (one read a trial)
+    x ← x + t p, and let the method remember the step and the gradient's change
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -19,20 +18,20 @@ from torch import Tensor
 
 from fuse_lib.optim import promise
 from fuse_lib.optim.blocks import in_blocks
-from fuse_lib.optim.history import History, Staged
+from fuse_lib.optim.history import History
 from fuse_lib.optim.line_search import Sample, better, search
+from fuse_lib.optim.method import Direction, Evaluate, Method
 from fuse_lib.optim.point import Point, Search
 from fuse_lib.optim.vectors import Gradient, Vectors
 
 _IN_RANGE = (1e-30, math.inf)  # of a sum of squares in float32 that lost nothing to underflow or overflow
-Evaluate = Callable[[], tuple[object, "Tensor | float"]]  # () → (the closure's value, it as a scalar)
 
 
 @dataclass
 class SecondOrder:
     """The state of the second phase and its iteration.
 
-    vectors: the parameters. history: the curvature memory. full_batch: the closure is one function.
+    vectors: the parameters. method: the direction and its memory. full_batch: the closure is one function.
     known: the last point where the full-batch function was evaluated. at_known: whether the parameters were
         left there; otherwise a first-order or blended step led away from it.
     failures: searches in a row that found no lower loss.
@@ -41,15 +40,18 @@ class SecondOrder:
     """
 
     vectors: Vectors
-    history: History
+    method: Method
     full_batch: bool = False
     known: Point | None = None
     at_known: bool = False
     failures: int = 0
     promise_checked: bool = False
-    of_g: list[float] | None = field(init=False, default=None, repr=False)  # at the point that was looked at last
-    looks: int = field(init=False, default=0, repr=False)  # how many points were looked at
     _gx: float = field(init=False, default=math.nan, repr=False)  # see _noise
+
+    @property
+    def history(self) -> History | None:
+        """The method's curvature pairs; None where it keeps none."""
+        return self.method.history
 
     # ---- the start of a step
     def start(self, evaluate: Evaluate, reuse: bool = True) -> Point:
@@ -73,7 +75,7 @@ class SecondOrder:
         elif reusable and doubted:
             self._check_promise(known, point, "the closures of two steps")
         if known is not None and not self.at_known:
-            self.remember(known, point)
+            self.method.remember(known, point)
         self.look(point)
         return point
 
@@ -100,17 +102,17 @@ class SecondOrder:
         self.promise_checked |= promise.check(self.vectors, one, other, self._eps(one.loss), what)
 
     def look(self, point: Point, if_here: bool = False) -> bool:
-        """Read a point, and the last pair, to the host by one transfer; judge the pair.
+        """Read a point, and what the method wants to know of it, to the host by one transfer.
 
         if_here: only if the parameters are still point.x, bit for bit. Returns whether they are; if not, nothing
         has changed.
         """
-        vectors, history, g = self.vectors, self.history, point.gradient.vector
+        vectors, g = self.vectors, point.gradient.vector
         moved = vectors.moved(point.x) if if_here else False
         if moved is True:
             return False
-        chained = history.staged is not None and point.pair is history.staged
-        wanted = {"of_g": history.times(g), "gx": self._squares(point) if point.gx is None else point.gx}
+        wanted = self.method.wanted(point)
+        wanted["gx"] = self._squares(point) if point.gx is None else point.gx
         if isinstance(moved, Tensor):
             wanted["moved"] = moved
         if math.isnan(point.gg):  # else both are known from the search that ended here
@@ -119,24 +121,12 @@ class SecondOrder:
                 wanted["norm_sq"] = point.gradient.norm_sq
         if (penalty := vectors.penalty()) is not None:
             wanted["penalty"] = penalty
-        if history.staged:
-            wanted |= zip(("ss", "sy", "yy"), history.dots(), strict=True)
-            if not chained:
-                wanted["of_y"] = history.times(history.staged_vectors()[1])
-            if history.damped:
-                wanted["of_s"] = history.times(history.staged_vectors()[0])
         *lists, (loss,) = vectors.read([*wanted.values()], [point.loss])
         read = dict(zip(wanted, lists, strict=True))
         if "moved" in read and read["moved"] != [0.0]:
             return False
         self._take(point, loss, read)
-        before, self.of_g = self.of_g, history.padded(read["of_g"])
-        if history.staged:
-            of_y = [a - b for a, b in zip(self.of_g, before, strict=True)] if chained else history.padded(read["of_y"])
-            of_s = history.padded(read["of_s"]) if history.damped else None
-            history.add([read[name][0] for name in ("ss", "sy", "yy")], self.of_g, of_y, of_s)
-        self.looks += 1
-        point.look, point.pair = self.looks, None
+        self.method.seen(point, read)
         return True
 
     def _take(self, point: Point, loss: float, read: dict[str, list[float]]) -> None:
@@ -157,26 +147,15 @@ class SecondOrder:
     def _squares(self, point: Point) -> Tensor:
         """Σ (g_i x_i)², 0-d, for `_noise`."""
         g, x = point.gradient.vector, self.vectors.inward(point.x)
-        return in_blocks(self._gx_of, g, x, whole=self.vectors.weights is not None)[0]
-
-    def _gx_of(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        gx = g * x
-        return (self.vectors.dot(gx, gx),)
+        return in_blocks(self.vectors.products, g, x, whole=self.vectors.weights is not None)[0]
 
     # ---- one iteration
-    def direction(self, point: Point) -> tuple[Tensor, float]:
-        """p = −Hg at a point that was looked at, and its slope gᵀp. −g where the history is of no use."""
-        if self.history:
-            found = self.history.direction(self.of_g, point.gg)
-            if math.isfinite(found.slope) and found.slope < 0:
-                return self.history.combine(found, point.gradient.vector, self.vectors.take()), found.slope
-            self.history.clear()
-        return torch.neg(point.gradient.vector, out=self.vectors.take()), -point.gg
+    def iterate(self, start: Point, evaluate: Evaluate, max_evals: int, first_trial: float = 1.0) -> Search:
+        """One iteration of the method from a point that was looked at.
 
-    def line_search(self, start: Point, evaluate: Evaluate, max_evals: int, first_trial: float = 1.0) -> Search:
-        """Search along −Hg and leave the parameters at the best finite point that was seen.
-
-        Whatever ends the search early (an exception of the closure, Ctrl-C) puts them back to the start.
+        With a search the parameters are left at the best finite point that was seen; without one, at the step's end,
+        which was not evaluated. Whatever ends it early (an exception of the closure, Ctrl-C) puts them back to the
+        start.
         """
         if not (start.finite and math.isfinite(start.gg)):
             return Search(start, start, 0.0, "non_finite")
@@ -186,13 +165,44 @@ class SecondOrder:
             return Search(start, start, 0.0, "lr_zero")
         if max_evals < 1:
             return Search(start, start, 0.0, "max_evals")
-        p, slope = self.direction(start)
-        p = self.vectors.masked(p)
-        first = first_trial if self.history else first_trial * min(1.0, 1.0 / math.sqrt(start.gg))  # of length ≤ 1
+        try:
+            if not self.method.searches:
+                return self._step(start, evaluate)
+            return self._search(start, self._direction(start, evaluate, max_evals), evaluate, max_evals, first_trial)
+        except BaseException:
+            self.vectors.restore(start.x)
+            raise
+
+    def _direction(self, start: Point, evaluate: Evaluate, max_evals: int) -> Direction:
+        """The method's, or −g where it has none."""
+        found = self.method.direction(start, evaluate, max_evals)
+        return found or Direction(torch.neg(start.gradient.vector, out=self.vectors.take()), -start.gg)
+
+    def _step(self, start: Point, evaluate: Evaluate) -> Search:
+        """x + p without a search. Back to the start where that is not finite."""
         vectors = self.vectors
+        p = self.method.step(start, evaluate)
+        if p is None:
+            vectors.restore(start.x)
+            return Search(start, start, 0.0, "non_finite")
+        vectors.move(start.x, 1.0, vectors.outward(vectors.masked(p)))
+        x = vectors.position()
+        if vectors.read([(~x.isfinite()).sum()]) != [[0.0]]:
+            vectors.restore(start.x)
+            return Search(start, start, 0.0, "non_finite")
+        self.method.taken()
+        return Search(start, Point(x), 1.0, None)
+
+    def _search(
+        self, start: Point, direction: Direction, evaluate: Evaluate, max_evals: int, first_trial: float
+    ) -> Search:
+        """A strong Wolfe search along a descent direction."""
+        slope, vectors = direction.slope, self.vectors
+        max_evals -= direction.evals
+        p = vectors.masked(direction.p)
+        first = first_trial * (min(1.0, 1.0 / math.sqrt(start.gg)) if direction.first is None else direction.first)
         outward = vectors.outward(p)
-        y = (self.history.free or (None, None))[1]
-        y = vectors.take() if y is None else y  # of the last trial
+        y = self.method.change()  # of the last trial
         best, best_sample, last = start, Sample(0.0, start.f, slope), start
 
         def phi(t: float) -> Sample:
@@ -210,10 +220,9 @@ class SecondOrder:
 
         noise = self._noise(start)
         try:
-            result = search(phi, best_sample, first, max_evals=max_evals, noise=noise)
+            result = search(phi, best_sample, first, max_evals=max_evals, c2=self.method.curvature, noise=noise)
         except BaseException:
-            vectors.restore(start.x)
-            y.zero_()  # it may lie in the history, and a trial's gradient need not have been finite
+            y.zero_()  # it may lie in the method's memory, and a trial's gradient need not have been finite
             raise
         if result.status == "failed":
             vectors.restore(start.x)
@@ -229,7 +238,7 @@ class SecondOrder:
         converged = gained_nothing and -slope * first <= 4.0 * noise
         fall = slope - best_sample.slope  # of the slope, ≥ 0 where there is no curvature along p
         minimum = best_sample.t * slope / fall if fall < 0 else 0.0
-        return Search(start, best, result.best.t, "converged" if converged else None, y, minimum)
+        return Search(start, best, result.best.t, "converged" if converged else None, y, minimum, slope)
 
     def _trial(
         self, start: Point, p: Tensor, y: Tensor, t: float, value: object, loss: Tensor | float
@@ -266,7 +275,7 @@ class SecondOrder:
 
     def _failed(self, decrease: float, first: float, noise: float, evals: int, max_evals: int) -> str:
         """The stop reason of a search that found nothing lower."""
-        self.history.clear()
+        self.method.clear()
         self.failures += 1
         if decrease * first <= 100.0 * noise:
             return "converged"  # what could be gained is less than what the loss can show
@@ -289,83 +298,30 @@ class SecondOrder:
         return self._in_range(norm_sq, plain, plain)
 
     # ---- after a step
-    def stage(self, start: Point, end: Point) -> Staged:
-        """Write (s, y) between two evaluated points of one function, in the metric's variables, into the history."""
-        s = (end.x, start.x)
-        if self.vectors.scale is not None:
-            difference = self.vectors.inward(end.x - start.x)
-            s = (difference, torch.zeros_like(difference))
-        return self.history.stage(s, (end.gradient.vector, start.gradient.vector))
-
-    def remember(self, start: Point, end: Point) -> Staged:
-        """Take (s, y) between two points as the pair to come."""
-        return self._chain(start, end, self.stage(start, end))
-
-    def remember_search(self, found: Search) -> None:
-        """The same of a line search, whose y is written already. Its start's vectors are given back."""
-        start, end, vectors, history = found.start, found.end, self.vectors, self.history
-        if history.free is None or vectors.scale is not None:
-            self.remember(start, end).minimum = found.minimum
-            if history.free is None:
-                vectors.give(found.y)
-        else:
-            s, y = history.free
-            ss, sy, end.gx = in_blocks(
-                self._step_sums, end.x, start.x, s, y, end.gradient.vector, whole=vectors.weights is not None
-            )
-            self._chain(start, end, history.written((ss, sy, end.yy), found.minimum))
-        if self.known is start:
+    def remember(self, found: Search) -> None:
+        """Let the method remember a step. Its start's vectors are given back."""
+        if found.end.evaluated:
+            self.method.searched(found)
+        if self.known is found.start:
             self.known = None
-        vectors.give(start.x, start.gradient.vector)
-
-    def _step_sums(self, x: Tensor, x0: Tensor, s: Tensor, y: Tensor, g: Tensor) -> tuple[Tensor, ...]:
-        """s ← x − x0, and sᵀs, sᵀy, Σ (g_i x_i)²."""
-        torch.sub(x, x0, out=s)
-        dot = self.vectors.dot
-        return dot(s, s), dot(s, y), self._gx_of(g, x)[0]
-
-    def _chain(self, start: Point, end: Point, staged: Staged) -> Staged:
-        """If the products with the gradient at the start are known, those with y will be a difference.
-
-        That is not as accurate where y is short against the gradient.
-        """
-        close = (0.03 if self.vectors.dtype == torch.float32 else 3e-6) ** 2
-        if start.look == self.looks > 0 and end.yy_read >= close * end.gg:
-            end.pair = staged
-        return staged
+        self.vectors.give(found.start.x, found.start.gradient.vector)
 
     def rescale(self, scale: Tensor | None) -> None:
         """Go over to the variables z = x / scale, (d,), with what was collected in plain ones."""
         if scale is None:
             return
-        vectors, history = self.vectors, self.history
-        vectors.scale = scale
-        for i in history.slots:
-            history.S[i].copy_(vectors.inward(history.S[i].to(vectors.dtype)))
-            history.Y[i].copy_(history.Y[i].to(vectors.dtype) * scale)
+        self.vectors.scale = scale
+        self.method.rescale(scale)
         if self.known is not None:
             gradient = self.known.gradient
             self.known.gradient = Gradient(gradient.vector * scale, gradient.norm_sq)
 
     def leave(self) -> None:
         """The phase is over, and may begin anew some time: forget everything but that the promise was tested."""
-        self.history.clear()
-        self.known, self.of_g, self.failures = None, None, 0
+        self.method.forget()
+        self.known, self.failures = None, 0
         if self.vectors.scale is not None:
             self.vectors.scale = torch.ones_like(self.vectors.scale)
-
-    def pair_verdict(self) -> Callable[[], str] | str | None:
-        """What becomes of the pair to come: a function that reads it from the device when it is called, or, where
-        other processes would have to read along, the answer. None without a pair.
-        """
-        history, staged = self.history, self.history.staged
-        if staged is None:
-            return None
-
-        def say() -> str:
-            return staged.reason or history.judge(*(dot for (dot,) in self.vectors.read(history.dots()))).reason
-
-        return say if self.vectors.processes.alone else say()
 
     def loss_of(self, point: Point) -> Tensor | float:
         """The loss of a point that was not looked at; averaged now where other processes have theirs."""

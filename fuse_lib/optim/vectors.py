@@ -135,6 +135,10 @@ class Vectors:
         """Vectors that nobody reads any more. No more are kept than one iteration needs: not all were taken here."""
         self._free.extend(vectors[: MOST_KEPT - len(self._free)])
 
+    def zeros(self) -> Tensor:
+        """A (d,) tensor of zeros, of its own memory."""
+        return torch.zeros(self.numel, dtype=self.dtype, device=self.device)
+
     def position(self, out: Tensor | None = None) -> Tensor:
         """The parameters x, copied to a (d,) tensor; to `out` if it is given."""
         if self._simple:
@@ -159,6 +163,11 @@ class Vectors:
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """aᵀb (this process's share of it), 0-d on the device."""
         return torch.dot(a if self.weights is None else a * self.weights.to(a.dtype), b)
+
+    def products(self, a: Tensor, b: Tensor) -> tuple[Tensor]:
+        """Σ (a_i b_i)² (this process's share of it), 0-d, as `in_blocks` wants it."""
+        ab = a * b
+        return (self.dot(ab, ab),)
 
     def squared_norm(self) -> Tensor:
         """‖g‖² of the gradient, 0-d, accumulated in float64, whose range is that of any float32 gradient."""

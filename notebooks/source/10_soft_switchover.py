@@ -682,7 +682,7 @@ check("10.5", ...)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
 # [09 · Complexity, and what ζ has to do with ε](09_complexity_and_zeta.ipynb). After it:
-# [13 · Sensitivity: how much hangs on the threshold?](13_sensitivity.ipynb).
+# [11 · Other pairs: which half of a pair matters more](11_other_pairs.ipynb).
 
 # %%
 effective = {"condition": condition, "dim": dim, "theta": theta, "lr": lr, "steps": steps, "starts": starts, "profile": profile, "device": device,

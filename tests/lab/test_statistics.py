@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fuse_lib.lab import interval, paired, sign_test, variance_ratio
+from fuse_lib.lab import interval, paired, sign_test, variance_ratio, variance_shares
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.999])
@@ -113,3 +113,53 @@ def test_samples_that_have_no_variance_are_an_error(bad):
         variance_ratio([[2.0, 2.0]], [[1.0, 2.0]])
     with pytest.raises(ValueError, match="level: got"):
         variance_ratio([[1.0, 2.0]], [[1.0, 2.0]], 1.0)
+
+
+def cells(effect, noise=0.0, repetitions=6):
+    """A table of 4 × 3 cells with y = effect(i, j) + noise."""
+    random = np.random.default_rng(0)
+    rows = [
+        (i, j, k, effect(i, j) + noise * random.normal())
+        for i in range(4)
+        for j in range(3)
+        for k in range(repetitions)
+    ]
+    return pd.DataFrame(rows, columns=["a", "b", "seed", "y"])
+
+
+@pytest.mark.parametrize(
+    ("effect", "name"), [(lambda i, j: i, "a"), (lambda i, j: j * j, "b"), (lambda i, j: (i - 1.5) * (j - 1), "both")]
+)
+def test_the_share_of_what_alone_has_an_effect_is_all(effect, name):
+    found = variance_shares(cells(effect), "y", ("a", "b"))
+    assert {key: round(share.mean, 9) for key, share in found.items()} == {"a": 0, "b": 0, "both": 0, "rest": 0} | {
+        name: 1
+    }
+
+
+def test_shares_are_those_of_the_sums_of_squares_and_add_up():
+    table = cells(lambda i, j: i + 0.5 * j, noise=1.0)
+    found = variance_shares(table, "y", ("a", "b"))
+    assert sum(share.mean for share in found.values()) == pytest.approx(1.0)
+    y = table.y - table.y.mean()
+    assert found["a"].mean == pytest.approx((y.groupby(table.a).transform("mean") ** 2).sum() / (y**2).sum())
+    within = y - y.groupby([table.a, table.b]).transform("mean")
+    assert found["rest"].mean == pytest.approx((within**2).sum() / (y**2).sum())
+    assert found["a"].low < found["a"].mean < found["a"].high
+    shuffled = table.sample(frac=1.0, random_state=1)
+    assert variance_shares(shuffled, "y", ("a", "b")) == found
+
+
+@pytest.mark.parametrize(
+    ("broken", "match"),
+    [
+        (lambda t: t.iloc[1:], "table: got 71 rows"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "table: got 73 rows"),
+        (lambda t: t[t.seed == 0], "two repetitions"),
+        (lambda t: t.assign(y=math.inf), "value: .*not finite"),
+        (lambda t: t.assign(y=1.0), "alike"),
+    ],
+)
+def test_shares_need_a_balanced_table(broken, match):
+    with pytest.raises(ValueError, match=match):
+        variance_shares(broken(cells(lambda i, j: i)), "y", ("a", "b"))

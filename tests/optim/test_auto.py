@@ -3,12 +3,14 @@
 import copy
 import math
 import random
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from fuse_lib import Fuse, FusePV
 from fuse_lib.optim.observation import Backlog, Observation
+from fuse_lib.optim.rule import Rule
 from fuse_lib.switchover import Auto, GradientNorm, parse
 from tests.optim.tools import closure_for, flat, minibatches, net, train
 
@@ -314,3 +316,44 @@ def test_without_a_closure_it_says_what_to_do():
         p.grad = torch.ones_like(p)
     with pytest.raises(RuntimeError, match=r"closure is None.*auto"):
         opt.step()
+
+
+@dataclass(frozen=True)
+class ByTurns(Rule):
+    """Five calls of one phase, five of the other."""
+
+    hard = True
+    returns = True
+
+    def theta(self, seen, memory):
+        return float(seen.iteration // 5 % 2 == 0)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "cg", "newton-cg", "adahessian"])
+def test_a_phase_that_is_left_remembers_nothing(method):
+    """Of any second phase: when it begins anew it is as at its first beginning, whatever was learned in between."""
+    x = torch.nn.Parameter(torch.tensor([-1.2, 1.0, 0.5], dtype=torch.float64))
+    opt = Fuse([x], lr=1e-3, switchover=ByTurns(), second_order=method, full_batch=True, handover="none")
+
+    def closure():
+        x.grad = None
+        loss = (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+        loss.backward()
+        return loss
+
+    phases = []
+    for _ in range(25):
+        phases.append(opt.phase)
+        opt.step(closure)
+        if phases[-1] == "second_order" and opt.phase == "first_order":
+            numbers, vectors = opt._second.method.state(None)
+            fresh_numbers, fresh_vectors = Fuse([x], second_order=method)._new_second_phase().method.state(None)
+            for name in fresh_numbers.keys() - {"probes"}:
+                torch.testing.assert_close(
+                    torch.as_tensor(numbers[name]), torch.as_tensor(fresh_numbers[name]), equal_nan=True
+                )
+            for name in vectors.keys() & fresh_vectors.keys():
+                assert torch.equal(vectors[name], fresh_vectors[name])
+            assert opt._second.known is None
+    assert phases.count("second_order") == 10
+    assert x.isfinite().all()

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuse_lib import LBFGS, Fuse, FusePV
+from fuse_lib.optim.methods import HISTORY, METHODS
 from tests.optim.closures import FAULTS, FUNCTIONS, GRADIENTS, RETURNED, Closure, Stop, finite, position, same
 
 WANTED = int(os.environ.get("FUSE_CLOSURES", "10000"))
@@ -49,7 +50,7 @@ FIRST = {
 BETWEEN = ("freeze", "thaw", "overwrite", "add group", "state_dict", "deepcopy", "pickle", "zero_grad",
            "zero_grad(False)", "lr", "lr 0", "freeze and save", "half of the gradients")  # fmt: skip
 
-SETTINGS = st.fixed_dictionaries({
+OPTIONS = {
     "kind": st.sampled_from(["Fuse", "FusePV", "LBFGS"]),
     "switchover": st.sampled_from(RULES),
     "first": st.sampled_from(sorted(FIRST)),
@@ -63,7 +64,11 @@ SETTINGS = st.fixed_dictionaries({
     "history_dtype": st.sampled_from([None, None, torch.bfloat16, torch.float64]),
     "damped": st.booleans(),
     "scaling": st.sampled_from(["newest", "adaptive"]),
-})  # fmt: skip
+}  # fmt: skip
+SETTINGS = st.fixed_dictionaries(OPTIONS)
+OTHERS = ("cg", "newton-cg", "adahessian")  # whose settings are the same, but of the history they have none
+WITHOUT = {name: OPTIONS[name] for name in OPTIONS if name not in HISTORY}
+WITHOUT["kind"] = st.sampled_from(["Fuse", "FusePV"])
 PARAMETERS = st.lists(
     st.tuples(st.sampled_from(sorted(SHAPES, reverse=True)), st.sampled_from(DTYPES)), min_size=1, max_size=3
 )
@@ -198,7 +203,8 @@ def step(run, closure):
         if not p.requires_grad and phase != "first_order":  # which is torch's: it looks at .grad alone
             assert torch.equal(p, before), "what is frozen stays"
     decays = any(group.get("weight_decay") for group in optimizer.param_groups) and run.options["first"] != "AdamW"
-    if phase == "second_order" and moved:
+    searches = METHODS[run.options.get("second_order", "lbfgs")].searches
+    if phase == "second_order" and moved and searches:
         here = [objective(run, value) for x, value in seen if same(x, end)]
         assert here, "an accepted point was evaluated"
         assert any(math.isfinite(f) for f in here)
@@ -275,3 +281,16 @@ def test_random_closures():
 
     runs()
     assert closures >= WANTED
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_random_closures_of_the_other_methods(method):
+    """The same, but for what a method without a search cannot promise: that the loss does not go up."""
+
+    @settings(max_examples=math.ceil(WANTED / 5 / A_RUN), deadline=None, derandomize=CHOSEN, print_blob=True,
+              database=None, suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(options=st.fixed_dictionaries(WITHOUT), shapes=PARAMETERS, script=CLOSURES)
+    def runs(options, shapes, script):
+        explore(options | {"second_order": method}, shapes, script)
+
+    runs()
