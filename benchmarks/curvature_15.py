@@ -1,0 +1,335 @@
+"""Notebook 15: does L-BFGS gain from curvature, or from its line search and from larger batches?
+
+    OMP_NUM_THREADS=1 python benchmarks/curvature_15.py
+
+makes data/results/15_runs.csv and 15_tuning.csv. `--only NAME` takes the problems whose names hold NAME.
+
+On landscapes of known curvature (fuse_lib.problems), at equal cost, from the same starts: Adam, the arms of
+`curvature_arms.py`, and FUSE-PV. Cost: evaluations. With noise, an evaluation on a batch `batch` times as large costs
+`batch` evaluations, and its noise is 1/√batch of it. Noise, by its name:
+    none      an evaluation is exact
+    held σ    f + ξᵀx, ξ normal with E‖ξ‖² = σ²‖∇f(x0)‖², drawn anew for each step and held within it: as a minibatch is
+    fresh σ   the same ξ in the gradient only, drawn anew at each evaluation; the loss is exact
+    rows b    b random rows of the tanh net's, drawn anew for each step
+
+A row is a run from one start. `gap B`: (f − f*)/(f(start) − f*) at the last iterate of B evaluations, without noise.
+`to E`: evaluations until the gap is ≤ E. `escape`: until half of the way from the saddle's value down to f* is done.
+Adam's learning rate and schedule are the best of a grid for each budget, noise and batch, on TUNING other starts
+(15_tuning.csv); the arms have nothing to tune but the batch, for which they are run on those as well. (With noise,
+"exact", whose Hessians take the time, is run from FEW of the reported starts.) Groups that are in the table are not
+made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from curvature_arms import ARMS, Arm
+from provenance import provenance
+from torch import Tensor
+
+from fuse_lib import FusePV, problems
+from fuse_lib.problems import Landscape, NoisyGradient, TanhNet
+
+RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
+RUNS, TUNED = RESULTS / "15_runs.csv", RESULTS / "15_tuning.csv"
+BUDGETS = (100, 500)
+LRS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+BATCHES = (1, 4, 16)
+TUNING, STARTS = 4, 10  # starts 0 … 3 choose, 4 … 13 are reported
+FEW = 5
+LEVELS = (1e-1, 1e-2, 1e-4, 1e-8)
+FLOOR = 1e-12  # of a gap: below it is rounding
+SHARE = 5  # FUSE-PV switches after a fifth of the budget
+KEY = ["problem", "noise", "arm", "batch"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A landscape, its starts, and the noises it is tried with.
+
+    start: (number of starts, generator) → (n, d) starts. top: the saddle's value, where escaping is timed.
+    """
+
+    f: Landscape
+    start: Callable[[int, torch.Generator], Tensor]
+    noises: tuple[str, ...] = ("none",)
+    top: float | None = None
+    net: TanhNet | None = None
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.f.name
+
+    def starts(self) -> Tensor:
+        """(TUNING + STARTS, d), always the same."""
+        return self.start(TUNING + STARTS, torch.Generator().manual_seed(15))
+
+    def gap(self, x: Tensor, x0: Tensor) -> Tensor:
+        """(…,) of (…, d): the share of the descent from x0 that is left; no less than FLOOR."""
+        with torch.no_grad():
+            gap = (self.f(x) - self.f.least) / (self.f(x0) - self.f.least)
+            return gap.nan_to_num(math.inf).clamp(FLOOR, 1e6)
+
+    def escaped(self, x0: Tensor) -> Tensor | None:
+        """The gap at which half of the way from the saddle down is done."""
+        if self.top is None:
+            return None
+        return 0.5 * (self.top - self.f.least) / (self.f(x0) - self.f.least)
+
+
+class Rows:
+    """The tanh net's loss on random rows, held until `redraw`. Like `NoisyGradient`."""
+
+    def __init__(self, net: TanhNet, rows: int, seed: int) -> None:
+        self.net, self.rows, self.draw = net, rows, torch.Generator().manual_seed(seed)
+        self.held: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.held is None or self.held.shape[:-1] != x.shape[:-1]:
+            self.held = torch.randint(len(self.net.targets), (*x.shape[:-1], self.rows), generator=self.draw)
+        return self.net.loss(x, self.held)
+
+    def redraw(self) -> None:
+        self.held = None
+
+
+def objective(task: Task, noise: str, batch: int, seed: int) -> Callable[[Tensor], Tensor]:
+    """What the optimizer sees; `redraw()` before each step."""
+    kind, _, size = noise.partition(" ")
+    if kind == "rows":
+        return Rows(task.net, int(size) * batch, seed)
+    sigma = 0.0 if kind == "none" else float(size) / math.sqrt(batch)
+    held = {"loss": "tilted", "hold": True} if kind == "held" else {}
+    return NoisyGradient(task.f, sigma, seed, **held)
+
+
+# ---- the two kinds of runs
+class Seen:
+    """What is written down of runs from some starts: gaps at the budgets, when levels were met, when they escaped."""
+
+    def __init__(self, task: Task, x0: Tensor) -> None:
+        self.task, self.x0 = task, x0
+        self.rows = [{} for _ in x0]
+        self.level = task.escaped(x0)
+
+    def look(self, used: float, x: Tensor) -> Tensor:
+        """x: (n, d) after so many evaluations. Returns the gaps."""
+        gaps = self.task.gap(x, self.x0)
+        for i, gap in enumerate(gaps.tolist()):
+            row = self.rows[i]
+            for budget in BUDGETS:
+                if used <= budget:
+                    row[f"gap {budget}"] = gap
+            for level in LEVELS:
+                if gap <= level:
+                    row.setdefault(f"to {level:g}", used)
+            if self.level is not None and gap <= float(self.level[i]):
+                row.setdefault("escape", used)
+        return gaps
+
+
+def adam(task: Task, noise: str, batch: int, lr: float, cosine: bool, budget: int, x0: Tensor) -> list[dict]:
+    """Adam from many starts at once (it works element by element)."""
+    x, seen = torch.nn.Parameter(x0.clone()), Seen(task, x0)
+    opt = torch.optim.Adam([x], lr=lr)
+    steps = budget // batch
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps) if cosine else None
+    loss = objective(task, noise, batch, seed=1)
+    for step in range(1, steps + 1):
+        loss.redraw()
+        opt.zero_grad()
+        loss(x).sum().backward()
+        opt.step()
+        if schedule:
+            schedule.step()
+        seen.look(step * batch, x.detach())
+    return seen.rows
+
+
+class Spent(Exception):
+    """The budget is used up."""
+
+
+def second(task: Task, noise: str, arm: str, batch: int, budget: int, x0: Tensor, seed: int, lr: float = 0.0) -> dict:
+    """One of ARMS from one start, or "FUSE-PV": Adam on single batches for a fifth of the budget, then L-BFGS."""
+    x, seen = torch.nn.Parameter(x0.clone()), Seen(task, x0[None])
+    exact = noise == "none"
+    if arm == "FUSE-PV":
+        opt = FusePV(
+            [x], lr=lr, switchover=f"step:{budget // SHARE}", full_batch=exact, handover="pairs" if exact else "none"
+        )
+    else:
+        opt = Arm([x], ARMS[arm], task.f.hessian, full_batch=exact)
+    small, large = objective(task, noise, 1, seed), objective(task, noise, batch, seed + 1000)
+    used, steps = 0, 0
+
+    def closure() -> Tensor:
+        nonlocal used
+        cost = 1 if opt.phase == "first_order" else batch
+        if used + cost > budget:
+            raise Spent
+        used += cost
+        opt.zero_grad()
+        loss = (small if opt.phase == "first_order" else large)(x)
+        loss.backward()
+        return loss
+
+    seen.look(0, x.detach()[None])
+    while True:
+        small.redraw(), large.redraw()
+        try:
+            opt.step(closure)
+        except Spent:
+            break
+        steps += 1
+        gap = float(seen.look(used, x.detach()[None]))
+        if gap <= FLOOR or (exact and opt.last_step.stop_reason in ("converged", "no_progress")):
+            break
+    return {**seen.rows[0], "used": used, "steps": steps}
+
+
+# ---- the grid
+def tune(task: Task, noise: str, batch: int) -> list[dict]:
+    """Adam over learning rates and schedules, for each budget: geometric mean gaps of the tuning starts."""
+    x0, rows = task.starts()[:TUNING], []
+    for cosine in (False, True):
+        for lr in LRS:
+            runs = {b: adam(task, noise, batch, lr, cosine, b, x0) for b in (BUDGETS if cosine else BUDGETS[-1:])}
+            for budget in BUDGETS:
+                gaps = [row[f"gap {budget}"] for row in runs.get(budget, runs[BUDGETS[-1]])]
+                mean = math.exp(sum(map(math.log, gaps)) / len(gaps))
+                rows.append({"schedule": "cosine" if cosine else "constant", "lr": lr, "budget": budget, "gap": mean})
+    return rows
+
+
+def best(rows: list[dict], budget: int, schedule: str | None = None) -> dict:
+    some = [r for r in rows if r["budget"] == budget and schedule in (None, r["schedule"])]
+    return min(some, key=lambda r: r["gap"])
+
+
+class Table:
+    """A recorded table, written after each group."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+
+    def group(self, key: tuple, make: Callable[[], list[dict]]) -> list[dict]:
+        """The rows with this key, made where there are none."""
+        found = [row for row in self.rows if tuple(row[k] for k in KEY) == key]
+        if not found:
+            began = time.process_time()
+            found = [dict(zip(KEY, key, strict=True)) | row | provenance() for row in make()]
+            self.rows += found
+            part = self.path.with_suffix(".part")
+            pd.DataFrame(self.rows).to_csv(part, index=False, float_format="%.4g")
+            part.replace(self.path)
+            print(*key, f"{time.process_time() - began:.1f} s", flush=True)
+        return found
+
+
+def numbered(rows: list[dict], first: int = 0) -> list[dict]:
+    return [{"start": first + i, **row} for i, row in enumerate(rows)]
+
+
+def tuned_adam(task: Task, noise: str, batch: int, settings: list[dict]) -> list[dict]:
+    """All starts, at the best setting for each budget; a row has the gap of its own budget only."""
+    rows = []
+    for budget in BUDGETS:
+        setting = best(settings, budget)
+        runs = adam(task, noise, batch, setting["lr"], setting["schedule"] == "cosine", budget, task.starts())
+        for row in numbered(runs):
+            row = {k: v for k, v in row.items() if not k.startswith("gap") or k == f"gap {budget}"}
+            rows.append(row | {"budget": budget, "lr": setting["lr"], "schedule": setting["schedule"]})
+    return rows
+
+
+def record(task: Task, runs: Table, tuned: Table) -> None:
+    """All arms, noises and batches on one task."""
+    for noise in task.noises:
+        settings = None
+        for batch in BATCHES if noise != "none" else (1,):
+            key = (task.name, noise, "Adam", batch)
+            found = tuned.group(key, functools.partial(tune, task, noise, batch))
+            settings = settings or found
+            runs.group(key, functools.partial(tuned_adam, task, noise, batch, found))
+            lr = best(settings, BUDGETS[0], "constant")["lr"]
+            for arm in (*ARMS, "FUSE-PV"):
+                runs.group((task.name, noise, arm, batch), functools.partial(arm_runs, task, noise, arm, batch, lr))
+
+
+def arm_runs(task: Task, noise: str, arm: str, batch: int, lr: float) -> list[dict]:
+    """A row a start. lr: of FUSE-PV's first phase."""
+    starts = task.starts()
+    first = TUNING if noise == "none" or arm == "exact" else 0  # else the batch is chosen on those before
+    last = TUNING + FEW if noise != "none" and arm == "exact" else len(starts)
+    rows = [second(task, noise, arm, batch, BUDGETS[-1], starts[i], i, lr) for i in range(first, last)]
+    return [row | {"lr": lr} if arm == "FUSE-PV" else row for row in numbered(rows, first)]
+
+
+def along(f: Landscape, *scales: tuple[int, float]) -> Callable[[int, torch.Generator], Tensor]:
+    """Normal starts along f's axes: (how many axes, size) in turn."""
+    size = torch.cat([torch.full((n,), s, dtype=torch.float64) for n, s in scales])
+    return lambda n, g: f.from_axes(size * torch.randn(n, f.dim, dtype=torch.float64, generator=g))
+
+
+def tasks() -> list[Task]:
+    """The landscapes, of 20 to 50 variables."""
+    some, noisy = [], ("none", "held 0.01", "held 0.1")
+    for kappa in (10.0, 100.0, 1000.0, 10_000.0):
+        f = problems.bent_valley(kappa, dim=20)
+        noises = noisy if kappa in (100.0, 10_000.0) else ("none",)
+        some.append(
+            Task(
+                f, along(f, (20, 1.0)), (*noises, "fresh 0.1") if kappa == 100.0 else noises, label=f"valley {kappa:g}"
+            )
+        )
+    f = problems.saddle(negative=5, positive=15, condition=100.0)
+    for near in (1e-1, 1e-3, 1e-6):
+        some.append(
+            Task(
+                f,
+                along(f, (5, near), (15, 1.0)),
+                noisy if near == 1e-3 else ("none",),
+                top=0.0,
+                label=f"saddle {near:g}",
+            )
+        )
+    f = problems.plateau(100.0, dim=20)
+    some.append(Task(f, along(f, (20, 1.0)), ("none", "fresh 0.1"), label="plateau"))
+    for strength, length in ((0.3, 0.05), (3.0, 0.05), (3.0, 1.0)):
+        f = problems.ripples(100.0, dim=20, strength=strength, wavelength=length)
+        noises = noisy if (strength, length) == (3.0, 0.05) else ("none",)
+        some.append(Task(f, along(f, (20, 1.0)), noises, label=f"ripples {strength:g}, {length:g}"))
+    f = problems.linear_net(5)
+    some.append(Task(f, lambda n, g: 0.01 * torch.randn(n, 50, dtype=torch.float64, generator=g), noisy,
+                     top=float(f(f.at("saddle"))), label="linear net"))  # fmt: skip
+    f, net = problems.tanh_net()
+    some.append(Task(f, lambda n, g: 0.5 * torch.randn(n, f.dim, dtype=torch.float64, generator=g), ("none", "rows 16"),
+                     net=net, label="tanh net"))  # fmt: skip
+    return some
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The runs behind notebook 15.")
+    parser.add_argument("--only", default="", help="problems whose names hold this")
+    only = parser.parse_args().only
+    torch.set_num_threads(1)
+    runs, tuned = Table(RUNS), Table(TUNED)
+    for task in tasks():
+        if only in task.name:
+            record(task, runs, tuned)
+
+
+if __name__ == "__main__":
+    main()
