@@ -274,7 +274,7 @@ def test_the_true_arm_is_the_librarys_lbfgs_bit_for_bit():
 def test_the_identity_arm_goes_along_the_gradient_and_the_shuffled_one_does_not():
     f = curvature_15.problems.bent_valley(100.0, dim=5)
     for name, least, most in (("identity", 1 - 1e-9, 1.0), ("shuffled", -1.0, 0.999)):
-        opt, x, _ = arm_on(f, name, 8)
+        opt, _, _ = arm_on(f, name, 8)
         second = opt._second
         second.look(second.known)
         p, slope = second.direction(second.known)

@@ -35,7 +35,7 @@ class Landscape(Problem):
     def hessian(self, x: Tensor) -> Tensor:
         """∇²f at x, (d,) → (d, d), by automatic differentiation."""
         self._check(x)
-        return torch.func.hessian(self.function)(x)
+        return hessian(self.function, x)
 
     def at(self, name: str, dtype: torch.dtype = torch.float64) -> Tensor:
         """The documented point of that name, (d,).
@@ -50,6 +50,11 @@ class Landscape(Problem):
     def from_axes(self, w: Tensor) -> Tensor:
         """x = Q w, (..., d) → (..., d): a point given along the function's own axes."""
         return w @ self.rotation.to(w).T
+
+
+def hessian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """∇²f at x, (d,) → (d, d): reverse over reverse, for torch's forward mode warns of its own deprecated parts."""
+    return torch.func.jacrev(torch.func.grad(function))(x)
 
 
 def random_rotation(dim: int, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fuse_lib.problems.landscape import Landscape, plain, random_rotation
+from fuse_lib.problems.landscape import Landscape, hessian, plain, random_rotation
 from fuse_lib.problems.problem import check_number, check_whole
 
 _NOCEDAL = "https://doi.org/10.1007/978-0-387-40065-5"  # section 10.2: the Hessian of a sum of squares
@@ -141,7 +141,7 @@ def tanh_net(
     def spectrum(x: Tensor) -> Tensor:
         z, r = net.inputs.to(x), net.outputs(x, net.inputs.to(x)) - net.targets.to(x)
         jacobian = torch.func.jacrev(lambda v: net.outputs(v, z))(x)
-        second = torch.func.hessian(lambda v: (r * net.outputs(v, z)).sum())(x)
+        second = hessian(lambda v: (r * net.outputs(v, z)).sum(), x)
         return torch.linalg.eigvalsh((jacobian.T @ jacobian + second) / rows)
 
     if not spectrum(net.teacher)[0] > 0:

@@ -553,7 +553,8 @@ print(f"FUSE-PV is before L-BFGS alone, on how many of three problems: {sum(ends
 # - R. H. Byrd, J. Nocedal, R. B. Schnabel, *Representations of Quasi-Newton Matrices and their Use in Limited Memory Methods*, Math.
 #   Programming 63, 1994, [doi 10.1007/BF01582063](https://doi.org/10.1007/BF01582063)
 #
-# **The course**: the [README](@repository@#the-course) has the map; its section *How fast is it?* has more tables.
+# **The course**: the [README](@repository@#the-course) has the map; its section *How fast is it?* has more tables. After this one:
+# [15 · Curvature: what L-BFGS gains from, and where](15_curvature_on_nonconvex.ipynb).
 
 # %%
 effective = {"hidden": hidden, "largest": largest, "history_size": history_size, "repeats": repeats, "threads": threads,
