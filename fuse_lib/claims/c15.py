@@ -94,10 +94,10 @@ def against_noise(runs: pd.DataFrame) -> Finding:
 
 def flat_or_chaotic(runs: pd.DataFrame) -> Finding:
     """L-BFGS against Adam on plateau and ripples, without noise: the summary expects no advantage."""
-    found = {(name, "none"): gain(runs, name, "none", "Adam", "true", 500) for name in FLAT_OR_CHAOTIC}
+    found = {(name, "none"): gain(runs, name, "none", "Adam", "true", 100) for name in FLAT_OR_CHAOTIC}
     told = ", ".join(f"{name} {with_interval(i)}" for (name, _), i in found.items())
-    effect = f"gap of L-BFGS below that of tuned Adam, powers of ten, 500 evaluations without noise: {told}"
-    if all(i.high < 0 or i.low <= 0 for i in found.values()):
+    effect = f"gap of L-BFGS below that of tuned Adam, powers of ten, 100 evaluations without noise: {told}"
+    if all(i.low <= 0 for i in found.values()):
         return Finding("holds", effect)
     if all(i.low > 0 for i in found.values()):
         return Finding("does not hold", effect)

@@ -47,7 +47,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fuse_lib import data, lab, plots, problems
+from fuse_lib import LBFGS, data, lab, plots, problems
 from fuse_lib.claims.c15 import STEPS, batch_of, cases, gain, ladder, log_gaps, reported
 from fuse_lib.exercises import check, hint, solution
 from fuse_lib.optim.line_search import Sample, search
@@ -132,8 +132,6 @@ def path(f, start, make, budget):
 
 
 # %%
-from fuse_lib import LBFGS, FusePV
-
 MAKE = {"Adam": lambda p: torch.optim.Adam(p, lr=0.1), "L-BFGS": lambda p: LBFGS(p, full_batch=True)}
 plane = {"bent valley, κ = 100": (problems.bent_valley(100.0, bend=0.5), (-1.7, 0.3)), "saddle": (problems.saddle(condition=4.0), (0.02, 1.6)),
          "plateau": (problems.plateau(10.0), (4.5, 1.5)), "ripples, ρ/κ = 3": (problems.ripples(5.0, strength=3.0, wavelength=0.6), (1.5, 1.2))}
@@ -350,7 +348,8 @@ def bars(ax, some, budget):
 exact = [case for case in cases(runs) if case[1] == "none"]
 fig, ax = plt.subplots(figsize=(9, 9))
 bars(ax, exact, 100)
-ax.legend(fontsize="small", loc="lower right")
+ax.legend(*[entries[1:] for entries in ax.get_legend_handles_labels()], fontsize="small", loc="lower right")
+ax.set_xlim(right=9.5)
 plots.show(fig, alt="Horizontal bars, a group a landscape: what line search, one number and directions take off the gap within 100 evaluations without noise.")
 
 # %% [markdown]
@@ -376,9 +375,10 @@ pd.DataFrame({case[0]: line(case, 100) for case in exact}).T
 
 # %%
 def to_level(problem, arm, column="to 0.0001"):
+    """Evaluations to a level, by start; for Adam with the setting, of the two that were tuned for a budget, that is quicker on average."""
     some = runs[(runs.problem == problem) & (runs.noise == "none") & (runs.arm == arm) & (runs.start >= 4)]
-    some = some[some.budget.isna() | (some.budget == 500)]
-    return some.set_index("start")[column]
+    settings = [rows.set_index("start")[column] for _, rows in some.groupby(some.budget.fillna(0))]
+    return min(settings, key=lambda times: (times.isna().sum(), times.mean()))
 
 
 def ratio(problem, arm):
