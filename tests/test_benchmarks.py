@@ -17,6 +17,7 @@ pytest.importorskip("seaborn")
 import batch_size_07  # noqa: E402
 import curvature_15  # noqa: E402
 import curvature_arms  # noqa: E402
+import curvature_tasks  # noqa: E402
 import growth  # noqa: E402
 import memory  # noqa: E402
 import plot  # noqa: E402
@@ -254,7 +255,7 @@ def arm_on(f, name, steps, start=None):
 
 
 def test_the_true_arm_is_the_librarys_lbfgs_bit_for_bit():
-    f = curvature_15.problems.bent_valley(100.0, dim=5)
+    f = curvature_tasks.problems.bent_valley(100.0, dim=5)
     _, x, calls = arm_on(f, "true", 12)
     own = torch.nn.Parameter(f.x0())
     opt = LBFGS([own], full_batch=True)
@@ -272,7 +273,7 @@ def test_the_true_arm_is_the_librarys_lbfgs_bit_for_bit():
 
 
 def test_the_identity_arm_goes_along_the_gradient_and_the_shuffled_one_does_not():
-    f = curvature_15.problems.bent_valley(100.0, dim=5)
+    f = curvature_tasks.problems.bent_valley(100.0, dim=5)
     for name, least, most in (("identity", 1 - 1e-9, 1.0), ("shuffled", -1.0, 0.999)):
         opt, _, _ = arm_on(f, name, 8)
         second = opt._second
@@ -288,23 +289,23 @@ def test_the_identity_arm_goes_along_the_gradient_and_the_shuffled_one_does_not(
 
 
 def test_the_exact_arm_takes_newtons_step_and_leaves_a_saddle():
-    bowl = curvature_15.problems.bent_valley(1e4, dim=6, bend=0.0)
+    bowl = curvature_tasks.problems.bent_valley(1e4, dim=6, bend=0.0)
     assert float(bowl.gap(arm_on(bowl, "exact", 1)[1].detach())) < 1e-20
-    f = curvature_15.problems.saddle(negative=2, positive=3, condition=50.0)
+    f = curvature_tasks.problems.saddle(negative=2, positive=3, condition=50.0)
     _, x, _ = arm_on(f, "exact", 12)
     assert float(f(x.detach())) == pytest.approx(f.least, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", curvature_arms.ARMS)
 def test_an_arm_reaches_the_minimum_of_an_easy_valley_and_never_goes_up(name):
-    f = curvature_15.problems.bent_valley(3.0, dim=4)
+    f = curvature_tasks.problems.bent_valley(3.0, dim=4)
     _, x, _ = arm_on(f, name, 80)
     assert float(f.gap(x.detach())) < 1e-6
 
 
 def small_task():
-    f = curvature_15.problems.saddle(negative=1, positive=3, condition=10.0)
-    return curvature_15.Task("small", f, curvature_15.along(f, (1, 1e-3), (3, 1.0)), top=0.0)
+    f = curvature_tasks.problems.saddle(negative=1, positive=3, condition=10.0)
+    return curvature_tasks.Task("small", f, curvature_tasks.along(f, (1, 1e-3), (3, 1.0)), top=0.0)
 
 
 @pytest.mark.parametrize("noise", ["none", "held 0.1", "fresh 0.1"])
@@ -343,18 +344,18 @@ def test_the_noise_is_one_of_a_batch_and_is_held_or_fresh(batch):
     exact = gradient(task.f)
     size = float(torch.func.grad(task.f.function)(task.f.x0()).square().sum())
     for noise in ("held 0.5", "fresh 0.5"):
-        loss = curvature_15.objective(task, noise, batch, seed=0)
+        loss = curvature_tasks.objective(task, noise, batch, seed=0)
         first, again = gradient(loss), gradient(loss)
         loss.redraw()
         assert float((first - exact).square().sum(-1).mean()) == pytest.approx(0.25 * size / batch, rel=0.1)
         assert torch.equal(first, again) == (noise == "held 0.5")
         assert not torch.equal(first, gradient(loss))
-    assert torch.equal(curvature_15.objective(task, "fresh 0.5", batch, 0)(x), task.f(x))  # the loss is exact
+    assert torch.equal(curvature_tasks.objective(task, "fresh 0.5", batch, 0)(x), task.f(x))  # the loss is exact
 
 
 def test_random_rows_are_held_within_a_step():
-    f, net = curvature_15.problems.tanh_net(rows=60, residual=0.01)
-    loss = curvature_15.Rows(net, 8, seed=0)
+    f, net = curvature_tasks.problems.tanh_net(rows=60, residual=0.01)
+    loss = curvature_tasks.Rows(net, 8, seed=0)
     x = f.x0()
     one = loss(x)
     assert torch.equal(one, loss(x))

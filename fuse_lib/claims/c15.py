@@ -144,5 +144,5 @@ CLAIMS = [
     Claim("That benefit survives gradient noise", "summary, next check 3", _TABLE, against_noise),
     Claim("On flat or chaotic landscapes L-BFGS has no advantage over Adam", "summary, mechanism 1", _TABLE,
           flat_or_chaotic),
-    Claim("Curvature pays only after Adam's first exploration", "summary, mechanism 1", _TABLE, adam_first),
+    Claim("Adam first makes L-BFGS go further on non-convex landscapes", "summary, mechanism 1", _TABLE, adam_first),
 ]  # fmt: skip

@@ -14,7 +14,7 @@
 #
 # **You need first**: [02 · L-BFGS](02_lbfgs.ipynb); eigenvalues of a symmetric matrix. [07 · Batch size](07_batch_size.ipynb) helps.
 #
-# **Minutes**: 30 to read, 1 to run. With `profile="full"`: 2.
+# **Minutes**: 30 to read, 1 to run. With `profile="full"`: 1.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -102,7 +102,7 @@ spectra
 print(f"autograd's Hessian has the documented spectrum at {spectra.agrees.sum()} of {len(spectra)} points")
 
 # %% [markdown]
-# **Exercise 15.1** A linear net learns a 2×2 matrix with singular values 1 and 0.1. By the table's formula, what is the quotient of the largest and the
+# **Exercise 15.1** A linear net learns a 2×2 matrix with singular values 1 and 0.1. By the formula above, what is the quotient of the largest and the
 # smallest *non-zero* eigenvalue of its Hessian at the balanced minimum?
 
 # %%
@@ -353,11 +353,12 @@ ax.set_xlim(right=9.5)
 plots.show(fig, alt="Horizontal bars, a group a landscape: what line search, one number and directions take off the gap within 100 evaluations without noise.")
 
 # %% [markdown]
-# **What you see.** (Gaps below $10^{-12}$ count as $10^{-12}$.) It depends on how ill-conditioned the landscape is.
+# **What you see.** (Gaps below $10^{-12}$ count as $10^{-12}$.) (*saddle 0.1*: the start's distance from the saddle, along the five directions down;
+# *ripples 3, 0.05*: ρ/κ and the wavelength.) It depends on how ill-conditioned the landscape is.
 #
 # - κ = 10: steepest descent with the line search is at the floor after 100 evaluations, and nothing is left to gain.
 # - κ = 100, plateau, linear net: *one number* takes most. The scale that a single pair gives is Barzilai and Borwein's step.
-# - κ ≥ 1000, two of the saddles, tanh net: the *directions* take most (answer **c**).
+# - κ ≥ 1000, two of the saddles, tanh net: the *directions* take most. So each of the three answers is right on some valley.
 # - Ripples: nobody gains much, and in none of the three is the whole clearly positive.
 # - The *line search* by itself gains nothing over a tuned Adam, but on the easiest valley; on nine of thirteen landscapes it is a loss.
 
@@ -416,8 +417,8 @@ pd.DataFrame({p: {"true": own[p]} | {arm: ratio(p, arm) for arm in arms} for p i
 # (True pairs: mean evaluations. The others: geometric mean of the ratio, with its interval.) **What you see.** This measure has no floor. A single
 # number of curvature needs 1.25, 1.87 and 3.26 times the evaluations of true pairs at κ = 10, 100 and 1000: **the more ill-conditioned, the more the
 # directions are worth**. On the plateau and on the linear net they are worth nothing that could be shown (1.05 [0.97, 1.15] and 1.34 [0.97, 1.85]):
-# there the scale is all. Shuffled pairs always need more than identity. Adam needs 7.3 times as many on the easiest valley and 0.68 times as many
-# from the start that is next to the saddle (section 6).
+# there the scale is all. Shuffled pairs always need more than identity. Adam needs 6.9 times as many on the easiest valley and 0.68 times as many
+# from the start that is next to the saddle (section 6), and FUSE-PV about as many as Adam, for these places lie before its switch.
 #
 # **Exercise 15.3** $\log_{10}$ of the gap after the same number of evaluations: Adam −2.0; Adam on larger batches −1.2; steepest descent on these
 # −2.1; identity pairs −2.8; true pairs −4.0. Which share of L-BFGS's gain over Adam is due to the directions?
@@ -479,7 +480,7 @@ plots.show(fig, alt="Left: bars of the four steps of the ladder for ten noisy ca
 # %% [markdown]
 # **What you see.** (Six starts.) On the left, brown: the batch that L-BFGS wants costs Adam up to 1.4 powers of ten at equal cost. The green bars are
 # still positive in five of nine cases: *on those larger batches* the directions do help. But they do not pay back what the batch cost, nor what
-# steepest descent (grey) lacks: it has no decay.
+# steepest descent (grey) gives up: it has no decay.
 #
 # On the right, why. On single batches (left end) the order is turned round: **the better the curvature, the worse the end**: steepest descent −2.3,
 # true pairs −1.5, the exact Hessian −1.1. It is exercise 15.4: a good step on one batch goes to the minimum of *that batch's* function, $H^{-1}\xi$
@@ -495,8 +496,8 @@ pd.DataFrame({", ".join(case): {"L-BFGS below tuned Adam": shown(gain(runs, *cas
 # %% [markdown]
 # (Powers of ten, each arm on its own best batch.) **What you see.** In eight of nine cases tuned Adam is clearly ahead of L-BFGS, by 0.7 to 1.6
 # powers of ten; on the tanh net's minibatches nothing is shown. With *held* noise true pairs are nowhere clearly ahead of steepest descent, and three
-# times behind. With *fresh* noise (second difference: the loss is exact, so that the line search can tell a good step from a bad one) they are ahead,
-# by 0.3 and 2.4. (On the plateau the noise is 10 % of a very small gradient, so it is weak at the minimum.)
+# times behind. With *fresh* noise, where the loss is exact and a line search can tell a good step from a bad one, they are ahead, by 0.3 and 2.4. (On
+# the plateau the noise is 10 % of a very small gradient, so it is weak at the minimum.)
 #
 # Is Adam's lead the averaging of its decaying steps? The tuning table has both schedules:
 
@@ -515,7 +516,7 @@ lowest_gap.unstack().round(1)
 #
 # The saddle has 5 of 20 directions down. Starts are at a distance of $10^{-1}$, $10^{-3}$ or $10^{-6}$ from it along those, and of about 1 along the
 # others: the gradient first leads *towards* the saddle. The linear net starts near its saddle, too. How many evaluations until half of the way from
-# the saddle's value down to the minimum is done?
+# the saddle's value down to the minimum is done? (The steepest of the five directions alone is two thirds of it.)
 #
 # **Quick check 15.5** Is L-BFGS attracted by a saddle, as Newton's method is? **(a)** yes; **(b)** no: pairs with $s^\top y \le 0$ are not kept, so
 # $H$ is positive definite; **(c)** only if it starts exactly there, and then it leaves at once.
@@ -536,11 +537,11 @@ pd.DataFrame({", ".join(case): row for case, row in escapes.items()}).T
 
 # %% [markdown]
 # (Evaluations, mean and 95 % interval.) **What you see.** Nobody is caught: all arms are on their way down after 3 to 26 evaluations. L-BFGS needs 7,
-# 11 and 18 from $10^{-1}$, $10^{-3}$ and $10^{-6}$: each factor of a thousand costs it a few more, since what it has along the way down grows by a
-# factor a step. Adam needs 11 at all three distances: its first steps are of the same length whatever the gradient is. So the nearer the saddle, the
-# better Adam: to a gap of $10^{-4}$, when all five directions have to be left, L-BFGS takes 41, 80, and 129 evaluations, and Adam 2.2, 1.1 and 0.68
-# times as many. Noise pushes everybody off, and changes little. (Adam's rate is tuned for the gap after 500 evaluations and not for leaving; on the
-# linear net it is 0.01, and with 0.1, as in FUSE-PV, 3 are enough.)
+# 11 and 18 from $10^{-1}$, $10^{-3}$ and $10^{-6}$: each factor of a thousand costs it a few more, since what it has of the way down is multiplied by
+# some factor with each step. Adam needs 11 at all three distances: its first steps are of the same length whatever the gradient is. So the nearer the
+# saddle, the better Adam: to a gap of $10^{-4}$, when all five directions have to be left, L-BFGS takes 41, 80, and 129 evaluations, and Adam 2.2,
+# 1.1 and 0.68 times as many. Noise pushes everybody off, and changes little. (Adam's rate is tuned for the gap after 500 evaluations and not for
+# leaving; on the linear net it is 0.01, and with 0.1, as in FUSE-PV, 3 are enough.)
 #
 # Newton's method itself, with the signs of its eigenvalues, for comparison:
 
@@ -566,10 +567,11 @@ against = {case: gain(runs, *case, "Adam", "FUSE-PV", 500) for case in first}
 pd.DataFrame({", ".join(case): {"FUSE-PV below L-BFGS": shown(first[case]), "FUSE-PV below tuned Adam": shown(against[case])} for case in first}).T
 
 # %% [markdown]
-# **What you see.** Without noise a first phase is mostly neither here nor there within 500 evaluations: both reach the floor. On the weak ripples it
-# decides everything, 6.4 [4.0, 8.9] powers of ten: Adam walks over the dips and ends in the right one, L-BFGS at once is caught in the first. (Adam
-# alone gets there as well.) With noise FUSE-PV is clearly ahead of L-BFGS at once in three cases of nine and behind in none; of tuned Adam it is
-# clearly behind in eight. Adam first helps L-BFGS, then; but not by curvature: what helps is walking over dips, or averaging.
+# **What you see.** Without noise a first phase makes mostly no difference after 500 evaluations, since both have reached the floor (on the way,
+# section 4, it is slower but from next to the saddle). On the weak ripples it decides everything, 6.4 [4.0, 8.9] powers of ten: Adam walks over the
+# dips and ends in the right one, L-BFGS at once is caught in the first. (Adam alone gets there as well.) With noise FUSE-PV is clearly ahead of
+# L-BFGS at once in three cases of nine and behind in none; of tuned Adam it is clearly behind in eight. Adam first helps L-BFGS, then; but not by
+# curvature: what helps is walking over dips, or averaging.
 
 # %% tags=["nbval-check-output"]
 def clear(found):
@@ -590,17 +592,17 @@ for label, some in (("without noise", exact), ("with noise", noisy)):
 # | is it just the memory, or the scale? | not the memory; at κ ≤ 100 mostly the scale | shuffled pairs are clearly worse than one number on 9 of 13; identity pairs need 1.25, 1.87, 3.26 times the evaluations at κ = 10, 100, 1000 | 4 |
 # | is it the line search? | no | alone it is clearly behind tuned Adam on 9 of 13 | 4 |
 # | with noise? | the directions help on larger batches, which cost more than that | positive in 5 of 9, negative in 1; against tuned Adam −0.8 [−1.0, −0.7] on the valley of κ = 100, and clearly behind in 8 of 9 | 5 |
-# | flat or chaotic? | chaotic: no advantage; flat: a large one, by its scale | ripples −0.5 [−0.6, −0.3], −0.1 [−0.2, +0.0], +0.4 [−1.4, +2.2]; plateau +7.1 [+6.7, +7.5] | 4 |
+# | flat or chaotic? | chaotic: no clear advantage; flat: a large one, mostly by its scale | ripples −0.5 [−0.6, −0.3], −0.1 [−0.2, +0.0], +0.4 [−1.4, +2.2]; plateau +7.1 [+6.7, +7.5] | 4 |
 # | saddles? | not attracted; Adam leaves sooner from very near | 18 against 11 evaluations from $10^{-6}$ | 6 |
 # | Adam first? | helps among weak ripples and with noise, for reasons other than curvature | +6.4 [+4.0, +8.9] powers of ten on weak ripples | 7 |
 #
-# - So the answer to the summary's check is **yes without noise and no with it**: curvature is exploited where gradients are exact, and with noisy
-#   ones the benefit is gone before it arrives, at these budgets.
+# - So the answer to the summary's check is **yes without noise, and on the whole no with it**: curvature is exploited where gradients are exact; with
+#   noisy ones the directions help only on batches that cost more than they bring, at these budgets.
 # - **Practical**: before you reach for L-BFGS on an easy problem, try one number (Barzilai–Borwein) and a line search; on an ill-conditioned one,
 #   nothing short of the directions helps. With minibatches, average first.
 # - **Reservations**: the ladder's steps depend on its order (Adam to line search changes the metric as well: Adam has one scale a coordinate). Adam's
 #   settings are tuned and L-BFGS's are not, but for the batch. 20 to 50 variables; 500 evaluations; ten pairs; six starts with noise; the largest
-#   batch was 16, and L-BFGS was still gaining there.
+#   batch was 16, and L-BFGS was still gaining there. Cost is in evaluations: on functions as cheap as these, seconds measure Python.
 # - **Still open**: batches that grow as the gap falls; budgets at which batches of hundreds fit; variance reduction in the place of batches; whether
 #   the spectrum of real nets, with its few large eigenvalues, is a case of κ = 1000 or of ripples.
 #
