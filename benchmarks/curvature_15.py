@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/curvature_15.py
 
-makes data/results/15_runs.csv and 15_tuning.csv. `--only NAME` takes the problems whose names hold NAME.
+makes data/results/15_runs.csv, 15_tuning.csv and 15_long.csv (four of the problems with noise at a budget of 4,000
+evaluations, and batches up to 256). `--only NAME` takes the problems whose names hold NAME.
 
 On landscapes of known curvature (fuse_lib.problems), at equal cost, from the same starts: Adam, the arms of
 `curvature_arms.py`, and FUSE-PV. Cost: evaluations. With noise, an evaluation on a batch `batch` times as large costs
@@ -39,10 +40,11 @@ from torch import Tensor
 from fuse_lib import FusePV
 
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
-RUNS, TUNED = RESULTS / "15_runs.csv", RESULTS / "15_tuning.csv"
+RUNS, TUNED, LONG = RESULTS / "15_runs.csv", RESULTS / "15_tuning.csv", RESULTS / "15_long.csv"
 BUDGETS = (100, 500)
 LRS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 BATCHES = (1, 4, 16)
+LONGER, LARGER = 4000, (16, 64, 256)  # the budget and the batches of 15_long.csv
 LEVELS = (1e-1, 1e-2, 1e-4, 1e-8)
 SHARE = 5  # FUSE-PV switches after a fifth of the budget
 KEY = ["problem", "noise", "arm", "batch"]
@@ -52,8 +54,8 @@ KEY = ["problem", "noise", "arm", "batch"]
 class Seen:
     """What is written down of runs from some starts: gaps at the budgets, when levels were met, when they escaped."""
 
-    def __init__(self, task: Task, x0: Tensor) -> None:
-        self.task, self.x0 = task, x0
+    def __init__(self, task: Task, x0: Tensor, budget: int) -> None:
+        self.task, self.x0, self.budgets = task, x0, {*BUDGETS, budget}
         self.rows = [{} for _ in x0]
         self.level = task.escaped(x0)
 
@@ -62,7 +64,7 @@ class Seen:
         gaps = self.task.gap(x, self.x0)
         for i, gap in enumerate(gaps.tolist()):
             row = self.rows[i]
-            for budget in BUDGETS:
+            for budget in self.budgets:
                 if used <= budget:
                     row[f"gap {budget}"] = gap
             for level in LEVELS:
@@ -75,7 +77,7 @@ class Seen:
 
 def adam(task: Task, noise: str, batch: int, lr: float, cosine: bool, budget: int, x0: Tensor) -> list[dict]:
     """Adam from many starts at once (it works element by element)."""
-    x, seen = torch.nn.Parameter(x0.clone()), Seen(task, x0)
+    x, seen = torch.nn.Parameter(x0.clone()), Seen(task, x0, budget)
     opt = torch.optim.Adam([x], lr=lr)
     steps = budget // batch
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps) if cosine else None
@@ -97,7 +99,7 @@ class Spent(Exception):
 
 def second(task: Task, noise: str, arm: str, batch: int, budget: int, x0: Tensor, seed: int, lr: float = 0.0) -> dict:
     """One of ARMS from one start, or "FUSE-PV": Adam on single batches for a fifth of the budget, then L-BFGS."""
-    x, seen = torch.nn.Parameter(x0.clone()), Seen(task, x0[None])
+    x, seen = torch.nn.Parameter(x0.clone()), Seen(task, x0[None], budget)
     exact = noise == "none"
     if arm == "FUSE-PV":
         opt = FusePV(
@@ -134,14 +136,14 @@ def second(task: Task, noise: str, arm: str, batch: int, budget: int, x0: Tensor
 
 
 # ---- the grid
-def tune(task: Task, noise: str, batch: int) -> list[dict]:
+def tune(task: Task, noise: str, batch: int, budgets: tuple[int, ...] = BUDGETS) -> list[dict]:
     """Adam over learning rates and schedules, for each budget: geometric mean gaps of the tuning starts."""
     x0, rows = task.starts()[:TUNING], []
     for cosine in (False, True):
         for lr in LRS:
-            runs = {b: adam(task, noise, batch, lr, cosine, b, x0) for b in (BUDGETS if cosine else BUDGETS[-1:])}
-            for budget in BUDGETS:
-                gaps = [row[f"gap {budget}"] for row in runs.get(budget, runs[BUDGETS[-1]])]
+            runs = {b: adam(task, noise, batch, lr, cosine, b, x0) for b in (budgets if cosine else budgets[-1:])}
+            for budget in budgets:
+                gaps = [row[f"gap {budget}"] for row in runs.get(budget, runs[budgets[-1]])]
                 mean = math.exp(sum(map(math.log, gaps)) / len(gaps))
                 rows.append({"schedule": "cosine" if cosine else "constant", "lr": lr, "budget": budget, "gap": mean})
     return rows
@@ -173,14 +175,33 @@ class Table:
         return found
 
 
+def record_long(task: Task, noise: str, long: Table) -> None:
+    """Whether a larger budget, for which larger batches can be had, turns the verdict under noise."""
+    settings = functools.cache(lambda: tune(task, noise, 1, (LONGER // SHARE, LONGER)))
+    long.group((task.name, noise, "Adam", 1), lambda: tuned_adam(task, noise, 1, [*settings()], budgets=(LONGER,)))
+    for batch in LARGER:
+        for arm in ("steepest", "identity", "true"):
+            long.group(
+                (task.name, noise, arm, batch), functools.partial(arm_runs, task, noise, arm, batch, 0.0, LONGER)
+            )
+
+        def fuse(batch: int = batch) -> list[dict]:
+            lr = best(settings(), LONGER // SHARE, "constant")["lr"]
+            return arm_runs(task, noise, "FUSE-PV", batch, lr, LONGER)
+
+        long.group((task.name, noise, "FUSE-PV", batch), fuse)
+
+
 def numbered(rows: list[dict], first: int = 0) -> list[dict]:
     return [{"start": first + i, **row} for i, row in enumerate(rows)]
 
 
-def tuned_adam(task: Task, noise: str, batch: int, settings: list[dict]) -> list[dict]:
+def tuned_adam(
+    task: Task, noise: str, batch: int, settings: list[dict], budgets: tuple[int, ...] = BUDGETS
+) -> list[dict]:
     """All starts, at the best setting for each budget; a row has the gap of its own budget only."""
     rows = []
-    for budget in BUDGETS:
+    for budget in budgets:
         setting = best(settings, budget)
         runs = adam(task, noise, batch, setting["lr"], setting["schedule"] == "cosine", budget, task.starts())
         for row in numbered(runs if noise == "none" else runs[: TUNING + NOISY]):
@@ -201,12 +222,12 @@ def record(task: Task, noise: str, runs: Table, tuned: Table) -> None:
             runs.group((task.name, noise, arm, batch), functools.partial(arm_runs, task, noise, arm, batch, lr))
 
 
-def arm_runs(task: Task, noise: str, arm: str, batch: int, lr: float) -> list[dict]:
+def arm_runs(task: Task, noise: str, arm: str, batch: int, lr: float, budget: int = BUDGETS[-1]) -> list[dict]:
     """A row a start. lr: of FUSE-PV's first phase."""
     starts = task.starts()
     first = TUNING if noise == "none" or arm == "exact" else 0  # else the batch is chosen on those before
     last = TUNING + (STARTS if noise == "none" else EXACT if arm == "exact" else NOISY)
-    rows = [second(task, noise, arm, batch, BUDGETS[-1], starts[i], i, lr) for i in range(first, last)]
+    rows = [second(task, noise, arm, batch, budget, starts[i], i, lr) for i in range(first, last)]
     return [row | {"lr": lr} if arm == "FUSE-PV" else row for row in numbered(rows, first)]
 
 
@@ -222,6 +243,10 @@ def main() -> None:
     for task in some:
         for noise in NOISES.get(task.name, ()):
             record(task, noise, runs, tuned)
+    long = Table(LONG)
+    for task in some:
+        if task.name in ("valley 100", "saddle 0.001", "ripples 3, 0.05", "linear net"):
+            record_long(task, "held 0.1", long)
 
 
 if __name__ == "__main__":
