@@ -141,9 +141,8 @@ def tune(task: Task, noise: str, batch: int, budgets: tuple[int, ...] = BUDGETS)
     x0, rows = task.starts()[:TUNING], []
     for cosine in (False, True):
         for lr in LRS:
-            runs = {b: adam(task, noise, batch, lr, cosine, b, x0) for b in (budgets if cosine else budgets[-1:])}
             for budget in budgets:
-                gaps = [row[f"gap {budget}"] for row in runs.get(budget, runs[budgets[-1]])]
+                gaps = [row[f"gap {budget}"] for row in adam(task, noise, batch, lr, cosine, budget, x0)]
                 mean = math.exp(sum(map(math.log, gaps)) / len(gaps))
                 rows.append({"schedule": "cosine" if cosine else "constant", "lr": lr, "budget": budget, "gap": mean})
     return rows
