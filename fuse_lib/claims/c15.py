@@ -90,7 +90,7 @@ def against_noise(runs: pd.DataFrame, long: pd.DataFrame) -> Finding:
         f"gap of L-BFGS below that of tuned Adam, powers of ten, 500 evaluations, each on its best batch: clearly "
         f"positive in {_above(found)} of {len(found)} cases with noise and negative in {_below(found)}, from "
         f"{with_interval(found[worst])} ({', '.join(worst)}) to {with_interval(found[best])} ({', '.join(best)}); "
-        f"4,000 evaluations, batches up to 256: positive in {_above(later)} of {len(later)}, negative in {_below(later)}"
+        f"4,000 evaluations, batches to 256: positive in {_above(later)} of {len(later)}, negative in {_below(later)}"
     )
     return _depends(found | {(*c, "long"): i for c, i in later.items()}, effect, "the noise")
 

@@ -528,9 +528,10 @@ for case in cases(long):
 pd.DataFrame(lines).T
 
 # %% [markdown]
-# **What you see.** It does not turn: L-BFGS is clearly behind tuned Adam in all four, by 0.5 to 2.3 powers of ten, and true pairs are nowhere clearly
+# **What you see.** It does not turn: L-BFGS is clearly behind tuned Adam in all four, by 0.5 to 2.4 powers of ten, and true pairs are nowhere clearly
 # below steepest descent. The larger budget buys both sides the same: a larger batch here, a longer decay there. FUSE-PV, whose first phase is cheap,
-# can afford batches of 64 and 256, and comes nearest to Adam, 0.4 to 0.8 behind.
+# can afford batches of 64 and 256. It is 0.4 to 0.8 behind Adam, and on the saddle and the linear net nearer to it than any other. (16 was the
+# smallest batch that was tried here.)
 #
 # ## 6 · At a saddle
 #
