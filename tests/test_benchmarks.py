@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fuse_lib import LBFGS
+
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 pd = pytest.importorskip("pandas")
@@ -16,6 +18,9 @@ pytest.importorskip("seaborn")
 import automatic_16  # noqa: E402
 import automatic_tasks  # noqa: E402
 import batch_size_07  # noqa: E402
+import curvature_15  # noqa: E402
+import curvature_arms  # noqa: E402
+import curvature_tasks  # noqa: E402
 import growth  # noqa: E402
 import memory  # noqa: E402
 import pairs_11  # noqa: E402
@@ -395,3 +400,152 @@ def test_a_pairs_closure_calls_are_all_counted(first, second):
     assert points[0] == (0, pytest.approx(plain(problem.starts([0]), None).item()))
     if first != "none" and second != "none":
         assert [c for c, _ in points[:5]] == [0, 1, 2, 3, 4], "a fifth of the budget is the first phase's"
+
+
+def test_a_shuffled_pair_keeps_its_lengths_and_its_curvature_and_loses_its_direction():
+    s, y, wrong = torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = y if s.dot(y) > 0 else -y
+    found = curvature_arms.turned(s, y, wrong)
+    for one, other in ((found.norm(), y.norm()), (s.dot(found), s.dot(y))):
+        torch.testing.assert_close(one, other)
+    across = [v - s * s.dot(v) / s.dot(s) for v in (found, wrong)]
+    torch.testing.assert_close(torch.cosine_similarity(*across, dim=0), torch.tensor(1.0, dtype=torch.float64))
+    assert (found - y).norm() > 0.1 * y.norm()
+    assert torch.equal(curvature_arms.turned(s, y, 3.0 * s), y)
+
+
+def arm_on(f, name, steps, start=None):
+    """(the optimizer after so many steps on f, its parameter, evaluations)."""
+    x, calls = torch.nn.Parameter(f.x0() if start is None else start), []
+    opt = curvature_arms.Arm([x], curvature_arms.ARMS[name], f.hessian, full_batch=True)
+
+    def closure():
+        opt.zero_grad()
+        loss = f(x)
+        loss.backward()
+        calls.append(loss.item())
+        return loss
+
+    for _ in range(steps):
+        opt.step(closure)
+    return opt, x, calls
+
+
+def test_the_true_arm_is_the_librarys_lbfgs_bit_for_bit():
+    f = curvature_tasks.problems.bent_valley(100.0, dim=5)
+    _, x, calls = arm_on(f, "true", 12)
+    own = torch.nn.Parameter(f.x0())
+    opt = LBFGS([own], full_batch=True)
+    for _ in range(12):
+
+        def closure():
+            opt.zero_grad()
+            loss = f(own)
+            loss.backward()
+            return loss
+
+        opt.step(closure)
+    assert torch.equal(x, own)
+    assert len(calls) >= 12
+
+
+def test_the_identity_arm_goes_along_the_gradient_and_the_shuffled_one_does_not():
+    f = curvature_tasks.problems.bent_valley(100.0, dim=5)
+    for name, least, most in (("identity", 1 - 1e-9, 1.0), ("shuffled", -1.0, 0.999)):
+        opt, _, _ = arm_on(f, name, 8)
+        second = opt._second
+        second.look(second.known)
+        p, slope = second.direction(second.known)
+        g = second.known.gradient.vector
+        cosine = float(torch.cosine_similarity(p, -g, dim=0))
+        assert least <= cosine <= most + 1e-12, name
+        assert slope == pytest.approx(float(p.dot(g)))
+        if name == "identity":
+            s, y = (v[second.history.slots[-1]] for v in (second.history.S, second.history.Y))
+            torch.testing.assert_close(p, -g * s.dot(y) / y.dot(y))
+
+
+def test_the_exact_arm_takes_newtons_step_and_leaves_a_saddle():
+    bowl = curvature_tasks.problems.bent_valley(1e4, dim=6, bend=0.0)
+    assert float(bowl.gap(arm_on(bowl, "exact", 1)[1].detach())) < 1e-20
+    f = curvature_tasks.problems.saddle(negative=2, positive=3, condition=50.0)
+    _, x, _ = arm_on(f, "exact", 12)
+    assert float(f(x.detach())) == pytest.approx(f.least, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", curvature_arms.ARMS)
+def test_an_arm_reaches_the_minimum_of_an_easy_valley_and_never_goes_up(name):
+    f = curvature_tasks.problems.bent_valley(3.0, dim=4)
+    _, x, _ = arm_on(f, name, 80)
+    assert float(f.gap(x.detach())) < 1e-6
+
+
+def small_task():
+    f = curvature_tasks.problems.saddle(negative=1, positive=3, condition=10.0)
+    return curvature_tasks.Task("small", f, curvature_tasks.along(f, (1, 1e-3), (3, 1.0)), top=0.0)
+
+
+@pytest.mark.parametrize("noise", ["none", "held 0.1", "fresh 0.1"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_no_arm_spends_more_than_its_budget_and_gaps_are_those_of_the_function(noise, batch):
+    task = small_task()
+    x0 = task.starts()[0]
+    for arm in ("true", "FUSE-PV"):
+        row = curvature_15.second(task, noise, arm, batch, 100, x0, seed=0, lr=0.1)
+        assert row["used"] <= 100
+        assert row["gap 100"] == row["gap 500"] <= 1.0
+        assert row.get("escape", 0) <= row["used"]
+    assert row["steps"] >= 20  # Adam's
+
+
+def test_adam_of_many_starts_is_adam_of_each_and_its_batch_costs():
+    task = small_task()
+    x0 = task.starts()[:3]
+    together = curvature_15.adam(task, "none", 1, 0.1, True, 100, x0)
+    alone = [curvature_15.adam(task, "none", 1, 0.1, True, 100, x[None])[0] for x in x0]
+    for one, other in zip(together, alone, strict=True):
+        assert one.keys() == other.keys()
+        assert one["gap 100"] == pytest.approx(other["gap 100"], rel=1e-6)
+    dear = curvature_15.adam(task, "held 0.1", 4, 0.1, False, 100, x0)
+    assert all(row.get("to 0.1", 4) % 4 == 0 for row in dear)
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_the_noise_is_one_of_a_batch_and_is_held_or_fresh(batch):
+    task = small_task()
+    x = task.starts()[:1].expand(4000, 4).clone().requires_grad_()
+
+    def gradient(loss):
+        return torch.autograd.grad(loss(x).sum(), x)[0]
+
+    exact = gradient(task.f)
+    size = float(torch.func.grad(task.f.function)(task.f.x0()).square().sum())
+    for noise in ("held 0.5", "fresh 0.5"):
+        loss = curvature_tasks.objective(task, noise, batch, seed=0)
+        first, again = gradient(loss), gradient(loss)
+        loss.redraw()
+        assert float((first - exact).square().sum(-1).mean()) == pytest.approx(0.25 * size / batch, rel=0.1)
+        assert torch.equal(first, again) == (noise == "held 0.5")
+        assert not torch.equal(first, gradient(loss))
+    assert torch.equal(curvature_tasks.objective(task, "fresh 0.5", batch, 0)(x), task.f(x))  # the loss is exact
+
+
+def test_random_rows_are_held_within_a_step():
+    f, net = curvature_tasks.problems.tanh_net(rows=60, residual=0.01)
+    loss = curvature_tasks.Rows(net, 8, seed=0)
+    x = f.x0()
+    one = loss(x)
+    assert torch.equal(one, loss(x))
+    loss.redraw()
+    assert not torch.equal(one, loss(x))
+
+
+def test_tuning_takes_the_lowest_gap_and_the_recorded_lrs_are_inside_the_grid():
+    rows = [{"budget": b, "schedule": s, "lr": lr, "gap": gap} for b, s, lr, gap in
+            [(100, "cosine", 0.1, 0.5), (100, "constant", 0.3, 0.4), (500, "cosine", 1.0, 0.1)]]  # fmt: skip
+    assert curvature_15.best(rows, 100)["lr"] == 0.3
+    assert curvature_15.best(rows, 100, "cosine")["lr"] == 0.1
+    table = pd.read_csv(curvature_15.TUNED)
+    at = table.loc[table.groupby(["problem", "noise", "batch", "budget"]).gap.idxmin()]
+    edge = at.lr.isin([min(curvature_15.LRS), max(curvature_15.LRS)])
+    assert edge.mean() < 0.1

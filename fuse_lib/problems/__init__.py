@@ -7,6 +7,9 @@
     f.solved(x)                             # whether x is at a global minimum
     noisy = problems.NoisyGradient(f, sigma=0.1, seed=0)
 
+Some have a curvature that is known: `bent_valley`, `saddle`, `plateau`, `ripples` (curvature.py), `linear_net` and
+`tanh_net` (nets.py) are `Landscape`s, with the spectrum of their Hessian beside them.
+
 They are plain functions of tensors, (..., d) → (...), of any float dtype, on any device.
 
 >>> NAMES
@@ -17,7 +20,10 @@ They are plain functions of tensors, (..., d) → (...), of any float dtype, on 
 
 from __future__ import annotations
 
+from fuse_lib.problems.curvature import bent_valley, plateau, ripples, saddle
+from fuse_lib.problems.landscape import Landscape
 from fuse_lib.problems.many_minima import ackley, rastrigin, styblinski_tang
+from fuse_lib.problems.nets import TanhNet, linear_net, tanh_net
 from fuse_lib.problems.noise import NoisyGradient
 from fuse_lib.problems.plane import beale, himmelblau
 from fuse_lib.problems.problem import Problem
@@ -37,15 +43,23 @@ NAMES = tuple(_MAKERS)
 
 __all__ = [
     "NAMES",
+    "Landscape",
     "NoisyGradient",
     "Problem",
+    "TanhNet",
     "ackley",
     "beale",
+    "bent_valley",
     "get",
     "himmelblau",
+    "linear_net",
+    "plateau",
     "rastrigin",
+    "ripples",
     "rosenbrock",
+    "saddle",
     "styblinski_tang",
+    "tanh_net",
     "valley",
 ]
 

@@ -138,3 +138,9 @@ def check_number(name: str, value: object, at_least: float = 0.0) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not at_least <= value < math.inf:
         raise ValueError(f"{name}: got {value!r}; allowed is a finite number ≥ {at_least:g}")
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> None:
+    """ValueError where value is no whole number from low to high."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name}: got {value!r}; allowed is a whole number from {low} to {high}")

@@ -554,7 +554,7 @@ print(f"FUSE-PV is before L-BFGS alone, on how many of three problems: {sum(ends
 #   Programming 63, 1994, [doi 10.1007/BF01582063](https://doi.org/10.1007/BF01582063)
 #
 # **The course**: the [README](@repository@#the-course) has the map; its section *How fast is it?* has more tables. After it:
-# [16 · Automatic switching: when do I switch?](16_automatic_switching.ipynb).
+# [15 · Curvature: what L-BFGS gains from, and where](15_curvature_on_nonconvex.ipynb).
 
 # %%
 effective = {"hidden": hidden, "largest": largest, "history_size": history_size, "repeats": repeats, "threads": threads,

@@ -442,7 +442,7 @@ print(f"your rule: loss {own.loss.iloc[-1]:.3f} after {len(own)} evaluations, {i
 # - L. Bottou, F. E. Curtis, J. Nocedal, *Optimization Methods for Large-Scale Machine Learning*, SIAM Review 60, 2018, [arXiv 1606.04838](https://arxiv.org/abs/1606.04838)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
-# [14 · Overhead: what a step costs in time, memory and waiting](14_overhead.ipynb).
+# [15 · Curvature: what L-BFGS gains from, and where](15_curvature_on_nonconvex.ipynb).
 
 # %%
 effective = {"rows": rows, "calls": calls, "lr": lr, "small": small, "large": large, "seed": seed, "profile": profile, "device": device, "out": out}
