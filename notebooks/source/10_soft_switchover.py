@@ -337,7 +337,7 @@ constant.assign(**{f: ends[f] for f in SOFT[1:]}).round(2)
 #    Wolfe's conditions with $0 < c_1 < c_2 < 1$.
 # 3. *Adam's part*: one of the conditions **A**, **B**, **C**, **D** below.
 #
-# Where they are not met in practice: a search that runs out of evaluations (the library takes $x^A$ then), rounding, and minibatches.
+# Where they are not met in practice: a search that finds nothing lower (the library takes $x^A$ then) or runs out of evaluations, rounding, and minibatches.
 #
 # **Lemma 1** (the L-BFGS step takes off a fixed share). *There is a $\rho < 1$ with $f(x^L) - f^* \le \rho\, e_k$, namely*
 # $\rho = 1 - 2c_1(1-c_2)\cos^2\varphi/\kappa$ *with* $\cos\varphi \ge 1/\sqrt{K}$, $K = (m+1)^2\kappa^{m+1}$.
