@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 FUSE_DATA=folder python benchmarks/variance_12.py [--sets usps …] [--only gaps …] [--seeds 0 …]
 
-makes 12_minima.csv (f*), 12_adam.csv (tuned Adam: a row a set, budget, learning rate and seed), 12_runs.csv (a row a run:
-passes to ε = 1e-1 … 1e-5) and 12_curves.csv (gaps along a run) in data/results. What is there is not made again, so a
-killed script goes on where it was.
+makes 12_minima.csv (f*), 12_adam.csv (tuned Adam: a row a set, budget, learning rate and seed), 12_runs.csv (a row a
+run: passes to ε = 1e-1 … 1e-5) and 12_curves.csv (gaps along a run) in data/results. What is there is not made again,
+so a killed script goes on where it was.
 
 f = cross-entropy + 1e-4/2 ‖W‖², bias free, pixels in [0, 1], from W = 0, in float32. Cost: gradient evaluations in
 samples, over the rows of the set: passes. A gap is (f − f*)/f*, f on all rows; measuring it costs nothing.
@@ -17,7 +17,7 @@ gaps       lbfgs: `LBFGS` on all rows, history 10, 50, 100, both scalings: no ra
            for 3 passes on seed TUNING, which is not reported.
            anchored: the same 3 passes, then `AnchoredLBFGS` as it comes.
            anchored, no Adam: `AnchoredLBFGS` from the start.
-           its parts, one changed at a time: no correction; fixed batch; pairs forgotten at each anchor.
+           the same with one thing changed: the first batch half of the rows; history 20.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import time
 import torch
 import torch.nn.functional as F
 from tables import RESULTS, append, origin, read
-from variance_sets_12 import SETS, batch, problem, rows
+from variance_sets_12 import SETS, batch, problem
 
 from fuse_lib import LBFGS
 from fuse_lib.optim import AnchoredLBFGS
@@ -105,7 +105,7 @@ def handover(f, lr, size, seed, **options):
     lbfgs(f, lr, size, seed, **options)
 
 
-def anchored(f, lr, size, seed, first=FIRST, forget=False, fixed=False, plain=False, **options):
+def anchored(f, lr, size, seed, first=FIRST, **options):
     if first:
         adam(f, lr, first, size, seed)
     opt = AnchoredLBFGS(f.params, f.batch_closure, f.rows, seed=seed, **options)

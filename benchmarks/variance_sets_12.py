@@ -45,10 +45,10 @@ def minimum(name: str) -> float:
         x, y = rows(name)
         f = Softmax(x.double(), y, passes=6000)
         opt, bound = LBFGS(f.params, history_size=100, scaling="adaptive", full_batch=True), math.inf
-        loss = math.inf
+        loss = 0.0
         try:
             while bound > TOLERANCE * loss and opt.step(f.batch_closure) is not None:
-                loss, bound = opt.last_step.loss, opt.last_step.grad_norm ** 2 / (2 * f.penalty)
+                loss, bound = opt.last_step.loss, opt.last_step.grad_norm**2 / (2 * f.penalty)
                 if opt.last_step.stop_reason in ("converged", "no_progress"):
                     break
         except Spent:

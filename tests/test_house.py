@@ -69,7 +69,7 @@ def test_the_optimizers_layers_import_one_way():
     order = [
         "line_search", "direction", "gram", "blocks", "closure", "observation", "report", "processes", "vectors",
         "history", "switchover", "first_order", "point", "promise", "second_order", "second_state", "handover", "plain",
-        "options", "checkpoint", "fuse", "lbfgs", "__init__",
+        "options", "checkpoint", "fuse", "lbfgs", "anchored", "__init__",
     ]  # fmt: skip
     files = sorted((ROOT / "fuse_lib" / "optim").glob("*.py"))
     assert sorted(order) == sorted(f.stem for f in files)

@@ -1,22 +1,22 @@
 """AnchoredLBFGS: a second phase on batches, their noise taken off by an anchor.
 
-A batch S of the rows gives f_S, whose gradient misses that of all rows, f, by its sampling noise. At an *anchor* x_k both
-are known. So within a round not f_S is minimised but
+A batch S of the rows gives f_S, whose gradient misses that of all rows, f, by its sampling noise. At an *anchor* x_k
+both are known. So within a round not f_S is minimised but
 
     f_S(x) + (∇f(x_k) − ∇f_S(x_k))ᵀ (x − x_k)
 
 whose gradient at the anchor is exactly ∇f(x_k), and stays near ∇f(x) while x is near: the noise that the two ends of
-x − x_k share cancels. It is SVRG's control variate (Johnson & Zhang, NIPS 2013) on one batch for a whole round, and the
-local problem of DANE (Shamir, Srebro & Zhang, arXiv 1312.7853). The batch is the same in the whole round, so a line search
-has one function to search on, and every pair has y from one batch at both ends.
+x − x_k share cancels. It is SVRG's control variate (Johnson & Zhang, NIPS 2013) on one batch for a whole round, and
+the local problem of DANE (Shamir, Srebro & Zhang, arXiv 1312.7853). The batch is the same in the whole round, so a
+line search has one function to search on, and every pair has y from one batch at both ends.
 
-A round: a few evaluations of L-BFGS on that function, one evaluation on all rows at its end. That one is the safeguard and
-the next anchor:
+A round: a few evaluations of L-BFGS on that function, one evaluation on all rows at its end. That one is the safeguard
+and the next anchor:
 
     ρ = (f(x_k) − f(x_{k+1})) / (decrease that the batch promised)
 
-Not lower: back to x_k. ρ < `trust`: the batch was too small to be believed, the next has twice the rows. From three quarters
-of the rows on all are taken: full-batch L-BFGS, with the memory of the rounds before.
+Not lower: back to x_k. ρ < `trust`: the batch was too small to be believed, the next has twice the rows. From three
+quarters of the rows on all are taken: full-batch L-BFGS, with the memory of the rounds before.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class AnchoredLBFGS:
                 raise ValueError(f"{name}: got {value!r}; allowed is an integer ≥ {least}")
         for name, value, fine in (("share", share, 0 < share <= 1), ("trust", trust, 0 <= trust < 1)):
             if not fine:
-                raise ValueError(f"{name}: got {value!r}; allowed is {'0 < share ≤ 1' if name == 'share' else '0 ≤ trust < 1'}")
+                raise ValueError(
+                    f"{name}: got {value!r}; allowed is {'0 < share ≤ 1' if name == 'share' else '0 ≤ trust < 1'}"
+                )
         if not callable(batch_closure):
             raise TypeError(f"batch_closure: got {batch_closure!r}; allowed is a function of row numbers")
         self.inner = LBFGS(params, history_size=history_size, scaling="adaptive", inner_steps=evals, max_evals=evals)

@@ -1,4 +1,4 @@
-"""L2-regularised softmax regression whose cost and progress are counted: the problem that the recipes are compared on."""
+"""L2-regularised softmax regression with its cost and progress counted: what the recipes are compared on."""
 
 from __future__ import annotations
 
