@@ -61,8 +61,8 @@ class AnchoredLBFGS:
             batch statistics.
         rows: N, how many there are.
         share: of the rows in the first batch, 0 < share ≤ 1.
-        evals: of a round on its batch, ≥ 2. A round on b rows costs (evals − 1)·b + N or a little less, for the first
-            evaluation is at the anchor, together with the gradient that the correction needs.
+        evals: of a round on its batch, ≥ 2. A round on b rows costs evals·b + N at most. (The evaluation at the
+            anchor serves the correction and as the search's start.)
         history_size: m.
         trust: see above; 0 ≤ trust < 1. 0: grows only when a round ends higher.
         seed: of the draws.

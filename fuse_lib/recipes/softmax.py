@@ -16,7 +16,8 @@ class Spent(Exception):
 class Softmax:
     """f(W, b) = mean cross-entropy of softmax(Wx + b) + λ/2 ‖W‖², the bias free.
 
-    x: (n, d) float32 or float64, pixels in [0, 1]. y: (n,) labels. minimum: f*, or None where no gap is wanted.
+    model: a net in the place of Wx + b; then the penalty is on all its matrices and kernels, and its own start counts.
+    x: (n, d) float32 or float64, pixels in [0, 1]. y: (n,) labels. minimum: f*; None: unknown, gaps are losses.
     penalty: λ. passes: the budget, in gradient evaluations of all rows; inf: none. least: the gap that ends a run.
 
     Attributes:
@@ -30,12 +31,18 @@ class Softmax:
     (1.0986, 2)
     """
 
-    def __init__(self, x: Tensor, y: Tensor, minimum=None, penalty=1e-4, passes=math.inf, least=1e-5) -> None:
+    def __init__(
+        self, x: Tensor, y: Tensor, minimum=None, penalty=1e-4, passes=math.inf, least=1e-5, model=None
+    ) -> None:
         self.x, self.y, self.minimum, self.penalty, self.least = x, y, minimum, penalty, least
         self.rows = len(x)
         self.budget = passes * self.rows
-        classes = int(y.max()) + 1
-        self.params = [torch.nn.Parameter(torch.zeros(*s, dtype=x.dtype)) for s in ((classes, x.shape[1]), (classes,))]
+        if model is None:
+            model = torch.nn.Linear(x.shape[1], int(y.max()) + 1, dtype=x.dtype)
+            with torch.no_grad():
+                model.weight.zero_()
+                model.bias.zero_()
+        self.model, self.params = model, list(model.parameters())
         self.samples, self.curve = 0, []
         self._batch: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -50,10 +57,9 @@ class Softmax:
             raise Spent
         self.samples += size
         x, y = (self.x, self.y) if size == self.rows else self._taken(rows)
-        W, b = self.params
-        W.grad = b.grad = None
+        self.model.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            loss = F.cross_entropy(F.linear(x, W, b), y) + self.penalty / 2 * W.square().sum()
+            loss = self._value(x, y)
             loss.backward()
         if size == self.rows:
             self.note(loss.item())
@@ -68,11 +74,14 @@ class Softmax:
     @torch.no_grad()
     def measure(self) -> float:
         """The gap here, which costs nothing."""
-        W, b = self.params
-        return self.note((F.cross_entropy(F.linear(self.x, W, b), self.y) + self.penalty / 2 * W.square().sum()).item())
+        return self.note(self._value(self.x, self.y).item())
+
+    def _value(self, x: Tensor, y: Tensor) -> Tensor:
+        penalty = sum(p.square().sum() for p in self.params if p.dim() > 1)
+        return F.cross_entropy(self.model(x), y) + self.penalty / 2 * penalty
 
     def note(self, loss: float) -> float:
-        gap = math.nan if self.minimum is None else (loss - self.minimum) / self.minimum
+        gap = loss if self.minimum is None else (loss - self.minimum) / self.minimum
         self.curve.append((self.passes_spent, gap))
         if gap <= self.least:
             raise Spent
