@@ -626,7 +626,7 @@ check("09.5", ...)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
 # [08 · Reproducing the paper: 36.6 against 34.3](08_reproducing_the_paper.ipynb). After it:
-# [14 · Overhead: what a step costs in time, memory and waiting](14_overhead.ipynb).
+# [12 · Less noise without larger batches?](12_variance_reduction.ipynb).
 
 # %%
 effective = {"condition": condition, "dim": dim, "steps": steps, "lr": lr, "live": live, "profile": profile, "device": device, "out": out}
