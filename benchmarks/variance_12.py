@@ -39,7 +39,7 @@ from fuse_lib.recipes import Softmax, Spent, adam, minibatches
 RUNS, CURVES, ADAM = (RESULTS / f"12_{name}.csv" for name in ("runs", "curves", "adam"))
 GAPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 BUDGETS = (3, 5, 10, 20, 40, 80)
-RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 LARGE = ("mnist", "fashion-mnist", "cifar10")  # these have a shorter list, to save time
 FIRST = 3  # passes of Adam before a second phase
 TUNING = 100

@@ -146,14 +146,14 @@ class AnchoredLBFGS:
 
     def _round(self, start: _Anchor, before: int) -> Round:
         rows = torch.randperm(self.rows, generator=self._generator)[: self.batch]
-        first = float(self._evaluate(rows))
+        first = self._evaluate(rows).clone()
         shift = [g - p.grad for g, p in zip(start.grads, self.params, strict=True)]
         known = [first]
 
         def corrected() -> Tensor:
             if known:  # the anchor itself, which has been evaluated
                 start.set_grads(self.params)
-                return torch.tensor(known.pop(), dtype=self.params[0].dtype)
+                return known.pop()
             loss = self._evaluate(rows)
             moved = sum(
                 (c.double() * (p.detach().double() - x.double())).sum()
@@ -165,7 +165,7 @@ class AnchoredLBFGS:
 
         self.inner.step(corrected)
         after = self.inner.last_step.loss_after
-        promised = first - after if after is not None else 0.0
+        promised = float(first) - after if after is not None else 0.0
         end = self._look()
         accepted = end.loss < start.loss  # False for NaN
         ratio = (start.loss - end.loss) / promised if promised > 0 else math.nan

@@ -301,7 +301,7 @@ def second_phase(kind, seed):
     return f
 
 
-kinds = {"L-BFGS": "L-BFGS", "Adam, then L-BFGS": "FUSE-PV", "anchored": "FUSE, soft θ"}
+kinds = {"L-BFGS": "L-BFGS", "Adam, then L-BFGS": "FUSE-PV", "anchored": "Anchored"}
 live = {kind: [second_phase(kind, seed) for seed in (seeds if kind != "L-BFGS" else [0])] for kind in kinds}
 
 # %%
@@ -361,7 +361,7 @@ for ax, s in zip(axes.flat, sets):
         ax.plot(tuned[s].index, tuned[s], **plots.style("Adam, cosine"), label="Adam, tuned for each budget")
     best = alone[alone.dataset == s].sort_values("passes 1e-03").recipe.iloc[0]
     for recipe, label, look in ((best, "L-BFGS alone, best", "L-BFGS"), ("Adam, then L-BFGS", "Adam, then L-BFGS", "FUSE-PV"),
-                                ("Adam, then anchored", "Adam, then anchored", "FUSE, soft θ")):
+                                ("Adam, then anchored", "Adam, then anchored", "Anchored")):
         one = curves[(curves.dataset == s) & (curves.recipe == recipe) & (curves.seed == 0)]
         ax.plot(one.passes, one.gap, **plots.style(look) | {"markersize": 3}, label=label)
     ax.set(yscale="log", ylim=(5e-6, 3), xlim=(0, 1.15 * best_alone.loc[s, "passes 1e-05"]), title=s, xlabel="passes")
@@ -376,8 +376,8 @@ plots.show(fig, alt="Gap over passes on five data sets for Adam tuned for each b
 # %% [markdown]
 # @figure@
 #
-# The goals, one by one: passes over those of L-BFGS alone (its best), and the gap from which the anchored one stays ahead of tuned Adam (between the budgets that
-# were run, Adam's gap is interpolated on log axes):
+# The goals, one by one: passes over those of L-BFGS alone (its best), and the gap from which the anchored one stays ahead of tuned Adam (between the
+# budgets that were run, Adam's gap is interpolated on log axes):
 
 # %%
 def crossing(s):
