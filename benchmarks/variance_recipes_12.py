@@ -200,7 +200,7 @@ def net(kind: str, seed: int) -> Softmax:
 
 
 def _model(kind: str, seed: int) -> torch.nn.Module:
-    """256-64-10 with ReLU; or 3x3 convolutions of 8 and 16 channels, ReLU and pooling after each, and a linear layer."""
+    """256-64-10 with ReLU; or 3x3 convolutions of 8 and 16 channels, each with ReLU and pooling, and a linear layer."""
     if kind == "mlp":
         return models.build("mlp", (1, 16, 16), seed=seed, hidden=(64,))
     torch.manual_seed(seed)

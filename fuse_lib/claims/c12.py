@@ -47,7 +47,7 @@ def fewer_passes(runs: pd.DataFrame) -> Finding:
     )
     if all(met.values()):
         return Finding("holds", effect)
-    return Finding("depends", effect, "the rows a parameter") if any(met.values()) else Finding("does not hold", effect)
+    return Finding("depends", effect, "the data set") if any(met.values()) else Finding("does not hold", effect)
 
 
 def nets(runs: pd.DataFrame) -> Finding:

@@ -176,7 +176,14 @@ pd.DataFrame({"rows": [directions.batch[directions.recipe == r].iloc[0] for r in
                                                       for r in order]}, index=order)
 
 # %% [markdown]
-# @directions@
+# **What you see.** Pairs can be mended. With two minibatches the direction that is made of them and of the *exact* gradient has a cosine of 0.4 with the
+# right one; on one minibatch at both ends it is 0.84, and Hessian-vector pairs or means of pairs bring 0.92 to 0.96. But a step does not have the exact
+# gradient. In the last columns it is a minibatch's as well, and then **no recipe that mends only the pairs gets beyond 0.41**. SVRG, the one that corrects
+# the gradient, has 0.48 with the same 32 rows (and a seventh of the squared error of plain same-batch pairs, in the mean over draws); eight times the rows
+# have 0.67. The last line is what the rest of this notebook is about: an eighth of the rows, their gradient corrected at a point ten steps before: 0.98.
+# That is no minibatch of 32, and what it costs is counted below.
+#
+# So the answer to the literal question is yes: noise can be taken off without larger batches, by correcting the gradient.
 #
 # **Exercise 12.5** The two halves of a batch have gradients with $\lVert g_1 - g_2\rVert^2 = 0.8$; their mean has $\lVert g\rVert^2 = 0.1$. The variance of
 # that mean is about $\lVert g_1 - g_2\rVert^2/4$. How many times larger must the batch be to pass the norm test with $\theta = 0.5$?
@@ -198,7 +205,11 @@ table = {name: [plain(lab.interval(race.gap[(race.recipe == name) & (race.datase
 pd.DataFrame(table, index=["USPS", "KMNIST (held out)"]).T
 
 # %% [markdown]
-# @race@
+# **What you see.** With the same 32 rows SVRG with Hessian-vector pairs is far ahead of all other recipes, on the held-out set as well: 0.07 against 0.18 to
+# 0.24, and 0.20 against 0.26 to 0.38. It is the quiet gradient that pays. (Three step sizes were tried, and some choices are at the grid's edge.)
+#
+# And **nobody beats Adam**, tuned for these ten passes: 0.05 and 0.11. Notebook 07 and its minibatches said the same. At a coarse gap there is
+# nothing to be won by curvature. So the question becomes: *from which ε on* is a second phase worth its noise, and how is it brought there fastest?
 #
 # ## 5 · The correction
 #
@@ -324,13 +335,18 @@ arrivals = {kind: np.mean([run.reached(1e-3) for run in runs]) for kind, runs in
 print(f"passes to 1e-3 over L-BFGS's: after Adam {arrivals['Adam, then L-BFGS'] / arrivals['L-BFGS']:.1f}, anchored {arrivals['anchored'] / arrivals['L-BFGS']:.1f}")
 
 # %% [markdown]
-# @live@
+# **What you see.** After Adam, L-BFGS saves nothing in the end: 46 passes to 0.001, as at once. The anchored one takes 39. That is little; the digits are few
+# (1,437 rows on 650 parameters), and a quarter of them is a poor likeness of all. What do larger sets say?
 #
 # ## 7 · Five data sets
 #
-# @sets@
-# `L-BFGS` is the best of the histories 10, 50, 100 and both scalings *for each ε*. (On the larger three sets only three of these six.) What was designed,
-# was designed on USPS and MNIST; KMNIST, Fashion-MNIST and CIFAR-10 were held out.
+# USPS, KMNIST (8,000 rows of its test part, unofficial), MNIST with all 60,000 rows; of Fashion-MNIST and of CIFAR-10 (averaged to 16x16) the first 20,000
+# rows, because of the time that there was. Adam's minibatches: 32 rows on the first two sets, 128 on the others. `Adam 3`: three passes, its
+# learning rate the best for three passes on a seed that is not reported. Five seeds; the seed decides the order of the rows, L-BFGS alone has no chance in
+# it.
+#
+# `L-BFGS, best` is the best of the histories 10, 50, 100 and both scalings *for each ε*. (On the larger three sets three of these six were run.)
+# What was designed, was designed on USPS and MNIST; KMNIST, Fashion-MNIST and CIFAR-10 were held out.
 
 # %%
 runs = pd.read_csv(data.bundled("results/12_runs.csv"))
@@ -359,11 +375,11 @@ fig, axes = plt.subplots(2, 3, figsize=(9.5, 6), sharey=True)
 for ax, s in zip(axes.flat, sets):
     if s in tuned.index.get_level_values(0):
         ax.plot(tuned[s].index, tuned[s], **plots.style("Adam, cosine"), label="Adam, tuned for each budget")
-    best = alone[alone.dataset == s].sort_values("passes 1e-03").recipe.iloc[0]
+    best = alone[alone.dataset == s].sort_values(["passes 1e-03", "passes 1e-05"]).recipe.iloc[0]
     for recipe, label, look in ((best, "L-BFGS alone, best", "L-BFGS"), ("Adam, then L-BFGS", "Adam, then L-BFGS", "FUSE-PV"),
                                 ("Adam, then anchored", "Adam, then anchored", "Anchored")):
         one = curves[(curves.dataset == s) & (curves.recipe == recipe) & (curves.seed == 0)]
-        ax.plot(one.passes, one.gap, **plots.style(look) | {"markersize": 3}, label=label)
+        ax.plot(one.passes, one.gap, **plots.style(look) | {"markersize": 4}, markevery=0.1, label=label)
     ax.set(yscale="log", ylim=(5e-6, 3), xlim=(0, 1.15 * best_alone.loc[s, "passes 1e-05"]), title=s, xlabel="passes")
 for ax in axes[:, 0]:
     ax.set_ylabel("gap")
@@ -374,7 +390,11 @@ plots.show(fig, alt="Gap over passes on five data sets for Adam tuned for each b
            "optimizer. The anchored one is the lowest from a gap of one or a few per cent on.")
 
 # %% [markdown]
-# @figure@
+# **What you see.** Adam is the fastest at first, on every set. After it plain L-BFGS (orange) begins as slowly as from the start, for it has to learn its
+# curvature from expensive gradients; it then runs beside L-BFGS alone, a little to the left. The anchored one (black) learns curvature from batches and leaves
+# Adam's point at once. Where the lines of L-BFGS bend (USPS, KMNIST, CIFAR-10) its memory of 50 or 100 pairs is full.
+#
+# Three passes of Adam are not even needed: `anchored, no Adam` arrives at 0.0001 within three passes of it. They pay for coarse gaps only.
 #
 # The goals, one by one: passes over those of L-BFGS alone (its best), and the gap from which the anchored one stays ahead of tuned Adam (between the
 # budgets that were run, Adam's gap is interpolated on log axes):
@@ -401,31 +421,43 @@ def crossing(s):
 
 
 def over(recipe, base):
-    """Mean over seeds of passes over those of L-BFGS, a column a gap."""
+    """Passes over those of L-BFGS, a value a seed: set → [to 1e-3, to 1e-4]."""
     table = runs[runs.recipe == recipe].set_index("dataset")[gaps]
-    return {s: [lab.interval(np.atleast_1d(table.loc[[s], g] / base.loc[s, g])) for g in ("passes 1e-03", "passes 1e-04")] for s in sets}
+    return {s: [table.loc[[s], g] / base.loc[s, g] for g in ("passes 1e-03", "passes 1e-04")] for s in sets}
 
 
 ratios, usual = over("Adam, then anchored", best_alone), over("Adam, then anchored", usual_alone)
 
 
-def brief(i):
-    return plain(i, 2) if i.n > 1 else f"{i.mean:.2f} (one seed)"
+def brief(values):
+    return plain(lab.interval(values), 2) if values.notna().all() else "L-BFGS does not arrive"
 
 
 rows_of = runs.groupby("dataset").rows.first()
 goals = pd.DataFrame({s: {"rows": f"{rows_of[s]:,}", "over best L-BFGS at 1e-3 (goal 0.6)": brief(ratios[s][0]),
                           "at 1e-4 (goal 0.7)": brief(ratios[s][1]), "over m = 50 at 1e-3": brief(usual[s][0]), "at 1e-4 ": brief(usual[s][1]),
-                          "ahead of tuned Adam from": f"{crossing(s):.1g}"} for s in sets}).T
+                          "ahead of tuned Adam from": f"{crossing(s):.2g}"} for s in sets}).T
 goals
 
 # %% [markdown]
-# @goals@
+# **What you see.** Against L-BFGS with 50 pairs and the usual scaling, which was the measure when the goals were set, all five sets meet both. Against the
+# *best* of six variants, which is a hundred pairs and adaptive scaling nearly everywhere, **three of five do**: MNIST, CIFAR-10 and Fashion-MNIST, the last two
+# held out. USPS is at the edge (0.65 and 0.70), KMNIST misses (0.80 and 0.83).
+#
+# What is behind it? A batch has to resemble all rows. KMNIST has 8,000 rows for 7,850 parameters: there the batch was all rows after five rounds (of seed
+# 0), and so it was on USPS. MNIST has 60,000 rows for as many parameters as KMNIST, and never needed more than a quarter of them. (It is not rows alone: USPS
+# has more rows a parameter than Fashion-MNIST's 20,000, but L-BFGS alone is fast there.)
+#
+# The crossing with tuned Adam lies at 0.01 or coarser on four sets. On MNIST it lies near 0.001: with minibatches of 128 Adam is very good there.
+#
+# Two reservations. In float32 a run may end a little above 0.00001, because its line search no longer sees a decrease: one of five on
+# Fashion-MNIST did, at 0.000011 (so there is no mean in the table). And Adam's learning rate was chosen on the reported seeds, for each
+# budget, which flatters it.
 #
 # ## 8 · Nets
 #
 # Two nets on USPS, minibatches of 64, twelve passes for each: a MLP (256-64-10) and a small CNN. Cross-entropy with the same penalty on all train rows at
-# the end. Each recipe has the same three learning rates of Adam to choose from, on a seed that is not reported.
+# the end. Each recipe has the same four learning rates of Adam to choose from, on a seed that is not reported.
 
 # %%
 nets = pd.read_csv(data.bundled("results/12_nets.csv"))
@@ -435,11 +467,27 @@ pd.DataFrame({kind: [plain(lab.interval(nets.train_loss[(nets.recipe == r) & (ne
              index=recipes)
 
 # %% [markdown]
-# @nets@
+# **What you see.** Stay with tuned Adam. No second phase comes near it at equal samples, on either net: not the corrected batches, not all rows, and not
+# minibatches (which do not diverge here, with a step that falls to zero, but win nothing). The anchored one is no better than full-batch L-BFGS there by a margin that
+# would matter. Twelve passes are few, as they are in practice; a net's loss can be lowered much further, and section 7 says that a second phase pays late. (For all
+# that switch the largest of the four learning rates was the best, on the edge of the grid.)
 #
 # ## Summary
 #
-# @summary@
+# | question | answer | effect, with its 95 % interval (five seeds) | section |
+# |---|---|---|---|
+# | less noise without larger batches? (question 4) | yes, by correcting the gradient; mending pairs alone is not enough | cosine of the direction with that of all rows, 32 rows: 0.26 [0.05, 0.47] with same-batch pairs, 0.48 [0.30, 0.65] with SVRG; an eighth of the rows, corrected: 0.98 [0.96, 1.00] | 3 |
+# | does it beat tuned Adam at ten passes? | no | gap on USPS: Adam 0.051 [0.050, 0.052], SVRG 0.073 [0.062, 0.085], other recipes from 0.11 on | 4 |
+# | ≤ 0.6 / 0.7 of L-BFGS's passes to 0.001 / 0.0001? | depends on the data set | over L-BFGS at its best: @ratios@ | 7 |
+# | ahead of tuned Adam from 0.01 on? | on four of five | from 0.01 to 0.03; MNIST near 0.001 | 7 |
+# | nets | stay with tuned Adam | @netnumbers@ | 8 |
+#
+# - A direction is as noisy as its gradient: recipes that mend pairs repair the smaller part.
+# - **What stays in the library**: `fuse_lib.optim.AnchoredLBFGS`: one batch a round, its gradient corrected at an anchor, an evaluation of all rows as
+#   safeguard, batches that grow when they are not believed. **Practical**: many rows a parameter, a smooth loss, an ε below 0.01.
+# - The recipes stay in `fuse_lib.recipes`, as they were measured.
+# - **Still open**: SVRG with minibatches, which did so well at ten passes, in front of the anchored rounds; when to leave Adam (three passes were never
+#   varied); the sets with all rows (Fashion-MNIST, CIFAR-10 at full size); a batch that grows by what is left to gain, not by a fixed ρ.
 #
 # ## References
 #
