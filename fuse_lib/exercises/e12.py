@@ -55,6 +55,22 @@ EXERCISES = (
     ),
     Exercise(
         "12.2",
+        Number(
+            8.0,
+            "0.8/4 = 0.2 is the variance of the mean, 0.25 · 0.1 = 0.025 is allowed.",
+            [
+                (32.0, "the batch is the mean of its halves: the variance is a quarter of ‖g₁ − g₂‖²."),
+                (4.0, "θ is squared in the test: θ² = 0.25."),
+                (0.125, "that is by how much the variance has to shrink; the batch has to grow by its inverse."),
+                (64.0, "the variance of a mean falls like 1/b, not like 1/√b."),
+            ],
+        ),
+        8.0,
+        "The variance is 0.8/4 = 0.2, allowed is θ²‖g‖² = 0.025, and the variance falls like 1/b: 8 times the rows.",
+        ["The variance of the batch's mean gradient is about ‖g₁ − g₂‖²/4.", "It falls like 1/b. What is allowed?"],
+    ),
+    Exercise(
+        "12.3",
         _corrected,
         "corrected",
         CORRECTED,
@@ -65,7 +81,7 @@ EXERCISES = (
         code=True,
     ),
     Exercise(
-        "12.3",
+        "12.4",
         Number(
             2.0,
             "8 · 7,500 rows are one pass, the evaluation on all rows is the other. Eight full-batch steps would be 8.",
@@ -81,7 +97,7 @@ EXERCISES = (
         ["How many rows are the eight evaluations together?", "Add the one on all rows, and divide by 60,000."],
     ),
     Exercise(
-        "12.4",
+        "12.5",
         Choice(
             "a",
             "ρ = 0.1/0.4 = 0.25: the step is kept, for f fell; but the batch promised four times as much.",
@@ -93,21 +109,5 @@ EXERCISES = (
         "a",
         "(a). Two questions, two answers: is the point better (f fell), and is the batch to be believed (ρ < 0.7).",
         ["What is ρ?", "Is the new point better than the anchor? And did the batch say the truth about how much?"],
-    ),
-    Exercise(
-        "12.5",
-        Number(
-            8.0,
-            "0.8/4 = 0.2 is the variance of the mean, 0.25 · 0.1 = 0.025 is allowed.",
-            [
-                (32.0, "the batch is the mean of its halves: the variance is a quarter of ‖g₁ − g₂‖²."),
-                (4.0, "θ is squared in the test: θ² = 0.25."),
-                (0.125, "that is by how much the variance has to shrink; the batch has to grow by its inverse."),
-                (64.0, "the variance of a mean falls like 1/b, not like 1/√b."),
-            ],
-        ),
-        8.0,
-        "The variance is 0.8/4 = 0.2, allowed is θ²‖g‖² = 0.025, and the variance falls like 1/b: 8 times the rows.",
-        ["The variance of the batch's mean gradient is about ‖g₁ − g₂‖²/4.", "It falls like 1/b. What is allowed?"],
     ),
 )
