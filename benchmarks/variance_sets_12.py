@@ -17,7 +17,7 @@ MINIMA = RESULTS / "12_minima.csv"
 SETS = ("usps", "mnist", "kmnist", "fashion-mnist", "cifar10")
 BATCH = {"usps": 32, "kmnist": 32, "fashion-mnist-sample": 32}  # else 128: some 230 to 470 steps a pass
 TOLERANCE = 1e-7
-# Of the train rows the first so many: what one core allowed. All of them: `--rows all` (see variance_12.py).
+# Of the train rows the first so many, which is what the time allowed; an empty dict takes all of them.
 ROWS = {"fashion-mnist": 20_000, "cifar10": 20_000}
 
 
