@@ -58,7 +58,8 @@ bench: $(READY)
 full: $(READY)
 	@for script in learning_rates_00 switch_point_03 test_functions_04 criteria_05 "criteria_05 mnist-12000" \
 		classification_06 batch_size_07 "reference_08 --epochs 7 --points 7 --only ladder" complexity_09 \
-		soft_switchover_10 soft_inequalities_10 pairs_11 sensitivity_13 curvature_15 automatic_16 variance_12; do \
+		soft_switchover_10 soft_inequalities_10 pairs_11 variance_12 variance_recipes_12 sensitivity_13 \
+		curvature_15 automatic_16; do \
 		set -- $$script; name=$$1; shift; echo "benchmarks/$$name.py $$*"; \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$name.py "$$@" || exit 1; done
 	@$(BIN)/python -m fuse_lib claims --write README.md

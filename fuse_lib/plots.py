@@ -31,6 +31,7 @@ STYLES: dict[str, tuple] = {
     "L-BFGS": (_COLOURS[2], "s", "--"),
     "SGD": (_COLOURS[7], "X", ":"),
     "Adam+SGD": (_COLOURS[5], "^", "-."),
+    "Anchored": ("0.15", "*", "-"),
 }
 
 

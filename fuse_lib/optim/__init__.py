@@ -6,9 +6,10 @@ made of: `direction.py`, `line_search.py`, `history.py`, `vectors.py`.
 """
 
 from fuse_lib.optim import switchover
+from fuse_lib.optim.anchored import AnchoredLBFGS, Round
 from fuse_lib.optim.fuse import Fuse, FusePV
 from fuse_lib.optim.lbfgs import LBFGS
 from fuse_lib.optim.observation import Observation
 from fuse_lib.optim.report import StepReport
 
-__all__ = ["LBFGS", "Fuse", "FusePV", "Observation", "StepReport", "switchover"]
+__all__ = ["LBFGS", "AnchoredLBFGS", "Fuse", "FusePV", "Observation", "Round", "StepReport", "switchover"]

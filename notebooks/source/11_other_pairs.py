@@ -536,7 +536,7 @@ for name in ("quadratic", "softmax"):
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
 # [10 · Soft switchover: blending the two steps](10_soft_switchover.ipynb). After it:
-# [13 · Sensitivity: how much hangs on the threshold?](13_sensitivity.ipynb).
+# [12 · Less noise without larger batches?](12_variance_reduction.ipynb).
 
 # %%
 effective = {"condition": condition, "dim": dim, "budget": budget, "switch": switch, "live": live, "profile": profile, "device": device, "out": out}

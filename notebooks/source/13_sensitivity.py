@@ -527,7 +527,7 @@ check("13.5", ...)
 # - A. Saltelli, et al., *Global Sensitivity Analysis: The Primer*, Wiley, 2008, [doi 10.1002/9780470725184](https://doi.org/10.1002/9780470725184)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
-# [11 · Other pairs: which half of a pair matters more](11_other_pairs.ipynb). After it:
+# [12 · Less noise without larger batches?](12_variance_reduction.ipynb). After it:
 # [14 · Overhead: what a step costs in time, memory and waiting](14_overhead.ipynb).
 
 # %%

@@ -1,0 +1,280 @@
+"""AnchoredLBFGS: what a round does and costs, its safeguards, its state."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fuse_lib import LBFGS
+from fuse_lib.optim import AnchoredLBFGS
+
+N, D = 600, 6
+
+
+class Problem:
+    """Logistic regression whose evaluations are counted; rows: of each call."""
+
+    def __init__(self, dtype=torch.float64, n=N, flip=0.2):
+        generator = torch.Generator().manual_seed(1)
+        self.x = torch.randn(n, D, generator=generator, dtype=dtype) * torch.logspace(0, -1.5, D, dtype=dtype)
+        noise = torch.rand(n, generator=generator) < flip
+        self.y = torch.where(noise, -1, 1) * self.x.sum(1).sign()
+        self.w = torch.nn.Parameter(torch.zeros(D, dtype=dtype))
+        self.rows, self.given = [], []
+
+    def batch_closure(self, rows):
+        self.rows.append(len(rows))
+        self.given.append(rows)
+        self.w.grad = None
+        loss = F.softplus(-self.y[rows] * (self.x[rows] @ self.w)).mean() + 1e-3 * self.w.square().sum()
+        loss.backward()
+        return loss.detach()
+
+    def optimizer(self, **options):
+        return AnchoredLBFGS([self.w], self.batch_closure, len(self.x), **options)
+
+    def value(self):
+        return float(self.batch_closure(torch.arange(len(self.x))))
+
+
+def minimum():
+    f = Problem()
+    opt = LBFGS([f.w], full_batch=True, history_size=20)
+    for _ in range(100):
+        opt.step(lambda: f.batch_closure(torch.arange(N)))
+    return f.value()
+
+
+def test_it_arrives_at_the_minimum_of_all_rows():
+    f = Problem()
+    opt = f.optimizer(history_size=20)
+    for _ in range(60):
+        if opt.step().stop_reason:
+            break
+    assert opt.last_step.stop_reason == "converged"
+    assert f.value() == pytest.approx(minimum(), rel=1e-12)
+
+
+def test_a_round_costs_what_it_says():
+    f = Problem()
+    opt = f.optimizer(share=0.125, evals=5)
+    first = opt.step()
+    assert first.batch == 75
+    assert f.rows[0] == N  # the anchor
+    assert f.rows[-1] == N  # the next one
+    assert f.rows[1:-1] == [75] * 5  # the first of them for the correction, and as the search's start
+    assert first.samples == opt.samples == sum(f.rows)
+    before = len(f.rows)
+    opt.step()
+    assert f.rows[before] == opt.last_step.batch  # the anchor is known
+    assert len({id(r) for r in f.given[1:6]}) == 1  # one batch a round
+
+
+def test_within_a_round_the_gradient_is_the_full_one_at_the_anchor_and_near_it_elsewhere():
+    """The corrected batch gradient errs less than the plain one, the less the nearer."""
+    f = Problem()
+    opt = f.optimizer()
+    start = opt._look()
+    rows = torch.arange(75)
+    f.batch_closure(rows)
+    shift = start.grads[0] - f.w.grad
+    errors = []
+    for far in (0.1, 0.01):
+        with torch.no_grad():
+            f.w.fill_(far)
+        f.batch_closure(rows)
+        batch = f.w.grad.clone()
+        f.batch_closure(torch.arange(N))
+        errors.append(((batch + shift - f.w.grad).norm() / (batch - f.w.grad).norm()).item())
+    assert errors[0] < 0.5
+    assert errors[1] == pytest.approx(errors[0] / 10, rel=0.2)
+
+
+def test_the_inner_function_and_its_gradient_belong_together():
+    f = Problem()
+    opt = f.optimizer()
+    seen = []
+    search = opt.inner.step
+
+    def spy(closure):
+        closure()
+        x0, g0 = f.w.detach().clone(), f.w.grad.clone()
+        with torch.no_grad():
+            f.w.add_(1e-3)
+        up, g1 = float(closure()), f.w.grad.clone()
+        with torch.no_grad():
+            f.w.sub_(2e-3)
+        down = float(closure())
+        seen.append(((up - down) / 2e-3, float(g0.sum()), float(g1.sum())))
+        with torch.no_grad():
+            f.w.copy_(x0)
+        search(closure)
+
+    opt.inner.step = spy
+    opt.step()
+    slope, at_anchor, nearby = seen[0]
+    full = f.w.detach().clone()
+    with torch.no_grad():
+        f.w.zero_()
+    f.value()
+    assert slope == pytest.approx(at_anchor, rel=1e-3)
+    assert at_anchor == pytest.approx(float(f.w.grad.sum()), rel=1e-12)
+    assert nearby != at_anchor
+    with torch.no_grad():
+        f.w.copy_(full)
+
+
+def test_no_round_ends_higher_than_it_began():
+    f = Problem(n=60)  # six rows a batch in six variables: overfits at once
+    opt = f.optimizer(share=0.1, evals=30, trust=0.0)
+    losses = [f.value()]
+    for _ in range(20):
+        done = opt.step()
+        losses.append(f.value())
+        assert done.loss_after == losses[-1]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_a_batch_that_is_not_believed_grows_to_all_rows_and_the_point_goes_back():
+    f = Problem(n=60)
+    opt = f.optimizer(share=0.05, evals=30)
+    sizes, refused = [], 0
+    for _ in range(12):
+        before = f.w.detach().clone()
+        done = opt.step()
+        sizes.append(done.batch)
+        if not done.accepted and done.batch < 60:
+            refused += 1
+            assert torch.equal(f.w, before)
+            assert opt.batch > done.batch
+    assert refused
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 60
+
+
+def test_rows_that_are_all_alike_need_no_growth():
+    """The batch is as good as all rows: ρ = 1."""
+    f = Problem(n=64)
+    f.x, f.y = f.x[:1].expand(64, D), f.y[:1].expand(64)
+    opt = f.optimizer(share=0.125)
+    assert opt.step().trust == pytest.approx(1, abs=1e-6)
+    assert opt.step().batch == 8
+
+
+def train(f, opt, steps):
+    path = []
+    for _ in range(steps):
+        opt.step()
+        path.append(f.w.detach().clone())
+    return path
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 6, 9])
+def test_resume_is_bit_for_bit(at, tmp_path):
+    f = Problem(torch.float32)
+    opt = f.optimizer(share=0.1, evals=4, history_size=5)
+    train(f, opt, at)
+    torch.save({"w": f.w.detach(), "opt": opt.state_dict()}, tmp_path / "s.pt")
+    expected = train(f, opt, 4)
+    saved = torch.load(tmp_path / "s.pt", weights_only=True)
+    g = Problem(torch.float32)
+    with torch.no_grad():
+        g.w.copy_(saved["w"])
+    again = g.optimizer(share=0.1, evals=4, history_size=5, seed=99)
+    again.load_state_dict(saved["opt"])
+    assert all(torch.equal(a, b) for a, b in zip(expected, train(g, again, 4), strict=True))
+    assert again.samples == opt.samples
+    assert g.rows == f.rows[-len(g.rows) :]
+
+
+def test_a_state_does_not_share_memory():
+    f = Problem()
+    opt = f.optimizer()
+    train(f, opt, 1)
+    state = opt.state_dict()
+    before = copy.deepcopy(state["anchor"])
+    train(f, opt, 2)
+    assert torch.equal(before["x"][0], state["anchor"]["x"][0])
+    assert torch.equal(before["grads"][0], state["anchor"]["grads"][0])
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another():
+    runs = [train(f := Problem(), f.optimizer(seed=seed), 3)[-1] for seed in (0, 0, 1)]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_a_parameter_that_was_moved_gets_a_new_anchor():
+    f = Problem()
+    opt = f.optimizer()
+    opt.step()
+    before = len(f.rows)
+    with torch.no_grad():
+        f.w.add_(0.1)
+    done = opt.step()
+    assert f.rows[before] == N
+    assert done.loss_after < done.loss
+
+
+def test_a_start_that_is_not_finite_moves_nothing_and_says_so():
+    f = Problem()
+    with torch.no_grad():
+        f.w[0] = math.nan
+    opt = f.optimizer()
+    before = f.w.detach().clone()
+    assert opt.step().stop_reason == "non_finite"
+    assert torch.equal(f.w.nan_to_num(7), before.nan_to_num(7))
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_a_closure_that_raises_leaves_the_round_s_start(share):
+    f = Problem()
+    opt = f.optimizer(share=share)
+    opt.step()
+    before, calls = f.w.detach().clone(), len(f.rows)
+    sound = f.batch_closure
+
+    def raising(rows):
+        if len(f.rows) >= calls + 3:
+            raise OSError("the disk")
+        return sound(rows)
+
+    opt.batch_closure = raising
+    with pytest.raises(OSError, match="the disk"):
+        opt.step()
+    assert torch.equal(f.w, before)
+    opt.batch_closure = sound
+    assert opt.step().loss_after < float("inf")
+
+
+BAD = [
+    ({"share": 0}, "share: got 0; allowed is 0 < share ≤ 1"),
+    ({"share": 1.5}, "share: got 1.5"),
+    ({"share": math.nan}, "share: got nan"),
+    ({"trust": 1}, "trust: got 1; allowed is 0 ≤ trust < 1"),
+    ({"evals": 1}, "evals: got 1; allowed is an integer ≥ 2"),
+    ({"evals": 2.5}, "evals: got 2.5"),
+    ({"seed": -1}, "seed: got -1"),
+    ({"history_size": 0}, "history_size: got 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_what_is_not_allowed_is_said(options, message):
+    f = Problem()
+    with pytest.raises(ValueError, match=message):
+        f.optimizer(**options)
+
+
+def test_what_is_no_function_no_count_or_no_loss_is_said():
+    f = Problem()
+    with pytest.raises(ValueError, match="rows: got 0; allowed"):
+        AnchoredLBFGS([f.w], f.batch_closure, 0)
+    with pytest.raises(TypeError, match="batch_closure: got 3; allowed"):
+        AnchoredLBFGS([f.w], 3, N)
+    with pytest.raises(TypeError, match="batch_closure: it returned None; allowed"):
+        AnchoredLBFGS([f.w], lambda rows: None, N).step()
+    with pytest.raises(ValueError, match=r"rows: got a state of 600; allowed is one of 60"):
+        Problem(n=60).optimizer().load_state_dict(f.optimizer().state_dict())
