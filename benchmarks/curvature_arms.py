@@ -8,7 +8,8 @@
     exact       −Q |Λ|⁻¹ Qᵀg from the true Hessian, |λ| no smaller than DAMPING times the largest (Dauphin et al. 2014,
                 arXiv 1406.2572). The Hessian costs nothing here: an upper bound
 
-The pairs are altered where they are stored, in a subclass of the library's second phase: the library has no hook.
+The arms are methods of the second phase, as `fuse_lib.optim.method` describes one: L-BFGS with other pairs, or a
+direction of its own. Search, points and promise are the library's.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ import torch
 from torch import Tensor
 
 from fuse_lib import LBFGS
+from fuse_lib.optim.method import Direction, Evaluate, Method
 from fuse_lib.optim.point import Point, Search
+from fuse_lib.optim.quasi_newton import QuasiNewton
 from fuse_lib.optim.second_order import SecondOrder
 
 MEMORY = 10  # pairs
 DAMPING = 1e-6
 
 
-class Altered(SecondOrder):
-    """The second phase with other pairs: `alter(s, y)` says what takes the place of y, (d,) each."""
+class Altered(QuasiNewton):
+    """L-BFGS with other pairs: `alter(s, y)` says what takes the place of y, (d,) each."""
 
     def alter(self, s: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError
@@ -79,63 +82,58 @@ class Identity(Altered):
         return s * (y.dot(y) / s.dot(y))
 
 
-class Directed(SecondOrder):
-    """A direction of one's own, the first trial of whose search is 1."""
-
-    def line_search(self, start: Point, evaluate, max_evals: int, first_trial: float = 1.0) -> Search:
-        self.history.clear()  # the engine shortens the first trial to length 1 then; here it shall be the whole step
-        return super().line_search(start, evaluate, max_evals, first_trial * max(1.0, math.sqrt(start.gg)))
-
-
-class Steepest(Directed):
+class Steepest(Method):
     """p = −α g, α such that the first trial promises the decrease of the last step."""
 
     alpha, gg = 0.0, 0.0
 
-    def direction(self, point: Point) -> tuple[Tensor, float]:
+    def direction(self, point: Point, evaluate: Evaluate, most: int) -> Direction:
         guess = self.alpha * self.gg / point.gg if self.alpha else min(1.0, 1.0 / math.sqrt(point.gg))
         self.alpha, self.gg = guess, point.gg
-        return point.gradient.vector * -guess, -guess * point.gg
+        return Direction(point.gradient.vector * -guess, -guess * point.gg, first=1.0)
 
-    def line_search(self, start, evaluate, max_evals, first_trial=1.0):
-        found = super().line_search(start, evaluate, max_evals, first_trial)
-        self.alpha *= found.t  # 0 where nothing was found: begin anew
-        return found
+    def searched(self, found: Search) -> None:
+        self.alpha *= found.t
+        super().searched(found)
+
+    def clear(self) -> None:
+        self.alpha = 0.0  # nothing was found: begin anew
 
 
-class Exact(Directed):
+class Exact(Method):
     """p = −|H|⁻¹ g. hessian: (d,) → (d, d), of the function without noise."""
 
     hessian: Callable[[Tensor], Tensor]
 
-    def direction(self, point: Point) -> tuple[Tensor, float]:
+    def direction(self, point: Point, evaluate: Evaluate, most: int) -> Direction:
         g = point.gradient.vector
         with torch.enable_grad():
             values, axes = torch.linalg.eigh(self.hessian(point.x.clone()))
         values = values.abs()
         p = axes @ ((axes.T @ -g) / values.clamp(min=DAMPING * float(values.max())))
-        return p, float(p.dot(g))
+        return Direction(p, float(p.dot(g)), first=1.0)
 
 
 class Arm(LBFGS):
-    """`LBFGS` with another second phase. kind: its class. hessian: for `Exact`."""
+    """`LBFGS` with another method. kind: its class. hessian: for `Exact`."""
 
-    def __init__(self, params, kind: type[SecondOrder], hessian=None, **options) -> None:
+    def __init__(self, params, kind: type[Method], hessian=None, **options) -> None:
         self._kind, self._hessian = kind, hessian
         super().__init__(params, history_size=1 if kind is Identity else MEMORY, **options)
 
     def _new_second_phase(self) -> SecondOrder:
         made = super()._new_second_phase()
-        second = self._kind(made.vectors, made.history, made.full_batch)
+        pairs = (made.history,) if issubclass(self._kind, QuasiNewton) else ()
+        method = self._kind(made.vectors, *pairs)
         if self._kind is Exact:
-            second.hessian = self._hessian
-        return second
+            method.hessian = self._hessian
+        return SecondOrder(made.vectors, method, made.full_batch)
 
 
-ARMS: dict[str, type[SecondOrder]] = {
+ARMS: dict[str, type[Method]] = {
     "steepest": Steepest,
     "identity": Identity,
     "shuffled": Shuffled,
-    "true": SecondOrder,
+    "true": QuasiNewton,
     "exact": Exact,
 }

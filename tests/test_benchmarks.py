@@ -455,7 +455,7 @@ def test_the_identity_arm_goes_along_the_gradient_and_the_shuffled_one_does_not(
         opt, _, _ = arm_on(f, name, 8)
         second = opt._second
         second.look(second.known)
-        p, slope = second.direction(second.known)
+        p, slope, *_ = second.method.direction(second.known, None, 1)
         g = second.known.gradient.vector
         cosine = float(torch.cosine_similarity(p, -g, dim=0))
         assert least <= cosine <= most + 1e-12, name

@@ -10,8 +10,8 @@ Gradients
 Pairs
     two        y between the gradients of two minibatches, one at each end: what comes free
     same       y on one minibatch at both ends: one more evaluation a step
-    overlap    the later half of a minibatch is the first half of the next: y on that half, for half an evaluation
-               more than the step needs (Berahas, Nocedal & Takáč, arXiv 1605.06049)
+    overlap    the later half of a minibatch is the first half of the next: y on that half, free (Berahas, Nocedal &
+               Takáč, arXiv 1605.06049)
     average    s between means of EVERY iterates, y = ∇²f s by the difference of two gradients on WIDE minibatches
                at once (SQN: Byrd, Hansen, Nocedal & Singer, arXiv 1401.7020; with svrg: Moritz, Nishihara & Jordan,
                arXiv 1508.02087)
