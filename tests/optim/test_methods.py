@@ -338,6 +338,29 @@ def test_the_state_of_another_method_is_refused(method):
         twin.load_state_dict(opt.state_dict())
 
 
+@pytest.mark.parametrize("full_batch", [False, True])
+@each
+def test_a_fresh_optimizer_that_was_allocated_has_the_entries_of_a_used_one(method, full_batch):
+    """A distributed checkpoint loads only what is there already."""
+    names = []
+    for used in (True, False):
+        model, x, y = net()
+        opt = Fuse(model.parameters(), switchover="step:3", full_batch=full_batch, second_order=method)
+        if used:
+            train(opt, model, x, y, 6, full_batch=True)
+        else:
+            opt.allocate()
+        state = opt.state_dict()["state"]
+        names.append(
+            {
+                i: sorted(k for k in entry if str(k).startswith("fuse_") and k != "fuse_empty")
+                for i, entry in state.items()
+            }
+        )
+        assert any("failures" in k for k in names[-1][0])
+    assert names[0] == names[1]
+
+
 @pytest.mark.skipif(
     not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="this torch has no gloo"
 )
