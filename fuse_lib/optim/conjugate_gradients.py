@@ -111,9 +111,6 @@ class ConjugateGradients(Method):
     def in_use(self) -> bool:
         return self.s is not None
 
-    def allocate(self) -> None:
-        """Nothing to do: `state` names both vectors in any case, and a fresh one is saved as it is."""
-
     def state(self, known: Point | None) -> tuple[dict[str, object], dict[str, Tensor]]:
         has_pair = self.s is not None
         # Products with a known point's gradient are read again when it is looked at.

@@ -57,6 +57,7 @@ class Method:
     sharded = True
     curvature = 0.9
     history: History | None = None
+    allocated = False
 
     def __init__(self, vectors: Vectors) -> None:
         self.vectors = vectors
@@ -125,7 +126,8 @@ class Method:
         return False
 
     def allocate(self) -> None:
-        """Make what `state` names, so that a distributed checkpoint has somewhere to load it to."""
+        """Let `state` be saved from now on, so that a distributed checkpoint has somewhere to load to."""
+        self.allocated = True
 
     def state(self, known: Point | None) -> tuple[dict[str, object], dict[str, Tensor]]:
         """(numbers and small tensors, vectors by name: see plain.VECTORS). The names depend on the settings only.

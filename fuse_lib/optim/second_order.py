@@ -187,11 +187,12 @@ class SecondOrder:
             return Search(start, start, 0.0, "non_finite")
         vectors.move(start.x, 1.0, vectors.outward(vectors.masked(p)))
         x = vectors.position()
-        if vectors.read([(~x.isfinite()).sum()]) != [[0.0]]:
+        (lost,), (moved,) = vectors.read([(~x.isfinite()).sum(), (x != start.x).sum()])
+        if lost:
             vectors.restore(start.x)
             return Search(start, start, 0.0, "non_finite")
         self.method.taken()
-        return Search(start, Point(x), 1.0, None)
+        return Search(start, Point(x), 1.0, None if moved else "converged")  # a step may be lost in rounding
 
     def _search(
         self, start: Point, direction: Direction, evaluate: Evaluate, max_evals: int, first_trial: float

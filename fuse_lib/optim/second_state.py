@@ -15,7 +15,7 @@ from fuse_lib.optim.vectors import Gradient
 
 def in_use(second: SecondOrder) -> bool:
     """Whether there is anything to save."""
-    held = second.method.in_use() or second.known is not None
+    held = second.method.in_use() or second.method.allocated or second.known is not None
     return held or second.failures > 0 or second.promise_checked or second.vectors.scale is not None
 
 

@@ -109,7 +109,7 @@ def sharded(rank, ranks, options, steps, widths=(8,), load=None, save=None, star
         opt.allocate()
         weights, state = get_state_dict(model, opt)
         dcp_save({"model": weights, "opt": state}, checkpoint_id=save)
-    if opt._second is not None and opt._second.history.S is not None:
+    if opt._second is not None and opt._second.history is not None and opt._second.history.S is not None:
         local_sizes = list(opt._second.history.S.shape)
     return torch.stack(path), local_sizes, opt.phase
 

@@ -24,6 +24,9 @@ F64 = torch.float64
 OTHERS = [name for name in METHODS if name != "lbfgs"]
 each = pytest.mark.parametrize("method", OTHERS)
 pytestmark = pytest.mark.usefixtures("one_thread")
+processes = pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="this torch has no gloo"
+)
 
 
 def quadratic(values, seed=0):
@@ -338,9 +341,30 @@ def test_the_state_of_another_method_is_refused(method):
         twin.load_state_dict(opt.state_dict())
 
 
-@pytest.mark.skipif(
-    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="this torch has no gloo"
-)
+@pytest.mark.parametrize("full_batch", [False, True])
+@each
+def test_a_fresh_optimizer_that_was_allocated_has_the_entries_of_a_used_one(method, full_batch):
+    """A distributed checkpoint loads only what is there already."""
+    names = []
+    for used in (True, False):
+        model, x, y = net()
+        opt = Fuse(model.parameters(), switchover="step:3", full_batch=full_batch, second_order=method)
+        if used:
+            train(opt, model, x, y, 6, full_batch=True)
+        else:
+            opt.allocate()
+        state = opt.state_dict()["state"]
+        names.append(
+            {
+                i: sorted(k for k in entry if str(k).startswith("fuse_") and k != "fuse_empty")
+                for i, entry in state.items()
+            }
+        )
+        assert any("failures" in k for k in names[-1][0])
+    assert names[0] == names[1]
+
+
+@processes
 @each
 def test_ddp_with_local_losses_is_one_process_on_the_whole_batch(method):
     options = {"switchover": "step:5", "second_order": method}
@@ -351,3 +375,35 @@ def test_ddp_with_local_losses_is_one_process_on_the_whole_batch(method):
     for _ in range(12):
         opt.step(closure_for(opt, model, x, y))
     torch.testing.assert_close(paths[0][-1], flat(model), rtol=1e-4, atol=1e-5)
+
+
+@processes
+@pytest.mark.parametrize("method", ["cg", "newton-cg"])
+def test_fsdp2_follows_the_unsharded_path(method):
+    options = {"switchover": "step:4", "second_order": method}
+    results = ranks.on_ranks(ranks.sharded, 2, options, 10, (7,))
+    assert torch.equal(results[0][0], results[1][0])
+    model, x, y = ranks.wide_net((7,))
+    opt, path = Fuse(model.parameters(), lr=1e-2, **options), []
+    for _ in range(10):
+        opt.step(closure_for(opt, model, x, y))
+        path.append(flat(model))
+    torch.testing.assert_close(results[0][0], torch.stack(path), rtol=1e-4, atol=1e-5)
+
+
+def refused(rank, count):
+    """What AdaHessian says to sharded parameters."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model, *_ = ranks.wide_net((7,))
+    fully_shard(model, mesh=init_device_mesh("cpu", (count,)))
+    try:
+        Fuse(model.parameters(), second_order="adahessian")
+    except ValueError as error:
+        return str(error)
+
+
+@processes
+def test_adahessian_refuses_sharded_parameters():
+    assert "second_order: got 'adahessian' with DTensor parameters; allowed is" in ranks.on_ranks(refused, 2)[0]
