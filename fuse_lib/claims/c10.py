@@ -20,7 +20,7 @@ def converges(held: pd.DataFrame) -> Finding:
     closest = convex.groupby("inequality").closest.max()
     effect = (
         f"its inequalities fail in {broken} of {looked:,} comparisons on {convex.problem.nunique()} convex tasks (the "
-        f" blend's reaches {closest['convexity']:.2f} of its bound, one whole step's {closest['together']:.2f})"
+        f"blend's reaches {closest['convexity']:.2f} of its bound, one whole step's {closest['together']:.2f})"
     )
     if broken:
         return Finding("does not hold", effect)

@@ -32,8 +32,8 @@ def needs_tuning(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     full, mini = shares["full batch"], shares["minibatches"]
     effect = (
         f"switch step, learning rate and history size at random over ranges of 300, 1000 and 33: more than 10 % above "
-        f"Adam's gap end {full.min():.0%} to {full.max():.0%} of the runs on {len(full)} tasks with a full-batch "
-        f"second phase, and {_span(mini)} of those with minibatches"
+        f"Adam's gap end {_span(full)} % of the runs on {len(full)} tasks with a full-batch "
+        f"second phase, and {_span(mini)} % of those with minibatches"
     )
     if full.max() < 0.05 and mini.max() < 0.05:
         return Finding("does not hold", effect)
@@ -57,7 +57,7 @@ def thresholds_travel(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     never = 1 - fuse[fuse.rule != "step"].fired.mean()
     effect = (
         f"the threshold at which half of the runs switch varies over {fuse.task.nunique()} tasks by {'; '.join(said)}; "
-        f"over the ranges tried (1e-6 to 10, 1e-5 to 1) {never:.0%} of the runs never switch"
+        f"over the ranges tried (1e-6 to 10, 1e-5 to 1) {100 * never:.0f} % of the runs never switch"
     )
     return Finding("does not hold" if max(spans) > 1 else "holds", effect)
 
@@ -79,7 +79,7 @@ def safe_range_holds(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     low, high = binomtest(bad, n).proportion_ci(method="wilson")
     first, last = (EARLIEST ** (1 - b / SIXTHS) for b in (min(safe), max(safe) + 1))
     effect = (
-        f"switch after {first:.0%} to {last:.0%} of the budget's steps, then full batch: worse than Adam {bad} of {n} "
+        f"switch after {100 * first:.0f} to {100 * last:.0f} % of the budget's steps, then full batch: worse than Adam {bad} of {n} "
         f"runs on {tried.task.nunique()} tasks that had no part in choosing the range, {bad / n:.2f} "
         f"[{low:.2f}, {high:.2f}]; median gap {10 ** tried.e.median():.2g} times Adam's"
     )
@@ -87,7 +87,9 @@ def safe_range_holds(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
 
 
 def _span(shares: pd.Series) -> str:
-    return f"{shares.min():.0%}" if len(shares) == 1 else f"{shares.min():.0%} to {shares.max():.0%}"
+    """In percent, without the sign."""
+    low, high = 100 * shares.min(), 100 * shares.max()
+    return f"{low:.0f}" if len(shares) == 1 else f"{low:.0f} to {high:.0f}"
 
 
 TABLES = ("13_runs.csv", "13_tasks.csv")
