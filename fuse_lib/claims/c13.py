@@ -79,8 +79,8 @@ def safe_range_holds(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     low, high = binomtest(bad, n).proportion_ci(method="wilson")
     first, last = (EARLIEST ** (1 - b / SIXTHS) for b in (min(safe), max(safe) + 1))
     effect = (
-        f"switch after {100 * first:.0f} to {100 * last:.0f} % of the budget's steps, then full batch: worse than Adam {bad} of "
-        f"{n} runs on {tried.task.nunique()} tasks that had no part in choosing the range, {bad / n:.2f} "
+        f"switch after {100 * first:.0f} to {100 * last:.0f} % of the budget's steps, then full batch: worse than Adam "
+        f"{bad} of {n} runs on {tried.task.nunique()} tasks that had no part in choosing the range, {bad / n:.2f} "
         f"[{low:.2f}, {high:.2f}]; median gap {10 ** tried.e.median():.2g} times Adam's"
     )
     return Finding("holds" if high <= 0.1 else "does not hold" if low > 0.1 else "not shown", effect)
