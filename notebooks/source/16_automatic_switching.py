@@ -241,7 +241,7 @@ back, opt = run("auto", 2 * rows // 3, hidden=0, lr=0.003, calls=2 * calls)
 log(opt)
 
 # %% tags=["nbval-check-output"]
-print([d.verdict for d in opt.decisions])
+print(f"{len(opt.decisions)} decisions:", [d.verdict for d in opt.decisions])
 
 # %%
 fig, ax = plt.subplots()
