@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fuse_lib import LBFGS
+from fuse_lib.optim.observation import Observation
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(FOLDER))
@@ -18,11 +19,13 @@ pytest.importorskip("seaborn")
 import automatic_16  # noqa: E402
 import automatic_tasks  # noqa: E402
 import batch_size_07  # noqa: E402
+import complexity_09  # noqa: E402
 import curvature_15  # noqa: E402
 import curvature_arms  # noqa: E402
 import curvature_tasks  # noqa: E402
 import growth  # noqa: E402
 import memory  # noqa: E402
+import overhead_14  # noqa: E402
 import pairs_11  # noqa: E402
 import plot  # noqa: E402
 import rivals  # noqa: E402
@@ -549,3 +552,49 @@ def test_tuning_takes_the_lowest_gap_and_the_recorded_lrs_are_inside_the_grid():
     at = table.loc[table.groupby(["problem", "noise", "batch", "budget"]).gap.idxmin()]
     edge = at.lr.isin([min(curvature_15.LRS), max(curvature_15.LRS)])
     assert edge.mean() < 0.1
+
+
+# ---- complexity
+def test_seeds_that_run_through_one_tensor_are_independent():
+    problem = small_quadratic()
+    both, one = (complexity_09.first_order(problem, "Adam", 0.1, 60, False, seeds) for seeds in ([0, 1], [1]))
+    assert both[1] == pytest.approx(one[0], nan_ok=True)
+    assert both[0]["end gap"] != pytest.approx(both[1]["end gap"])
+
+
+@pytest.mark.parametrize("lr", [0.03, 0.3])
+def test_fuse_pv_that_never_switches_meets_the_targets_where_adam_does(lr):
+    problem = small_quadratic()
+    (adam,) = complexity_09.first_order(problem, "Adam", lr, 80, False, [2])
+    ours = complexity_09.fuse(problem, "never", lr, 80, 2, 10, math.inf)
+    same = [name for name in adam if name.split()[0] in ("gap", "now", "mean", "end")]
+    assert len(same) >= 6
+    assert {name: ours[name] for name in same} == pytest.approx({name: adam[name] for name in same})
+
+
+def test_a_target_is_met_once_and_several_may_be_met_together():
+    targets = complexity_09.Targets(small_quadratic(), 0)
+    for passes, gap in ((1.0, 0.9), (2.0, 0.009), (3.0, 0.5), (4.0, 0.0009)):
+        targets.see(passes, targets.minimum + gap * targets.f0, targets.norm0)
+    gaps = {float(name.split()[1]): passes for name, passes in targets.met.items() if name.startswith("gap")}
+    assert gaps[0.1] == gaps[0.01] == 2.0
+    assert gaps[0.001] == 4.0
+    assert min(gaps) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(("power", "rate"), [(1.0, 0.05), (2.0, 0.05), (1.0, 0.01)])
+def test_the_derived_rule_switches_where_a_power_law_falls_as_slowly_as_l_bfgs(power, rate):
+    rule = complexity_09.Slower(rate, 1.0)
+    memory = rule.memory()
+    fired = next(t for t in range(1, 1000) if rule.met(Observation(t, grad_norm_sq=t**-power), memory))
+    assert fired == pytest.approx(power / rate, rel=0.1)
+
+
+# ---- overhead
+def test_a_timed_step_counts_its_closures_and_holds_their_time():
+    run = overhead_14.Run(overhead_14.CONTESTANTS["torch L-BFGS"], (8,), *overhead_14.rows(16, torch.device("cpu")))
+    for _ in range(3):
+        seconds, inside, evals = run.step()
+        assert 0 < inside < seconds
+        assert evals >= 1
+        assert run.watch.pieces == []
