@@ -5,6 +5,7 @@ meant for use.
 
     softmax.py      the problem, with its cost counted
     stochastic.py   L-BFGS on minibatches: where the gradient comes from, where the pairs come from, what H₀ is
+    norm_test.py    batches that grow by the norm test
 """
 
 from fuse_lib.recipes.softmax import Softmax, Spent, adam, minibatches
