@@ -212,13 +212,19 @@ def _one(settings: Settings, threads: int, device: str, on_row) -> Result:
 
 
 class _Progress:
-    """A bar of runs, with fractions of those that are under way, and the time left."""
+    """A bar of runs, with fractions of those that are under way, and the time left.
+
+    Where it is not shown there is none: even a disabled tqdm starts a thread, and takes a lock that forked processes
+    share, which one killed at that moment would hold for ever.
+    """
 
     def __init__(self, total: int, done: int, shown: bool) -> None:
-        from tqdm.auto import tqdm
+        self._bar = None
+        if shown:
+            from tqdm.auto import tqdm
 
-        form = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
-        self._bar = tqdm(total=total, initial=done, desc="runs", disable=not shown, bar_format=form)
+            form = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
+            self._bar = tqdm(total=total, initial=done, desc="runs", bar_format=form)
         self._at: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -226,10 +232,13 @@ class _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def at(self, run_id: str, share: float) -> None:
         """The run has come so far, 0 … 1."""
+        if self._bar is None:
+            return
         with self._lock:
             self._bar.update(min(share, 1.0) - self._at.get(run_id, 0.0))
             self._at[run_id] = min(share, 1.0)
@@ -238,7 +247,8 @@ class _Progress:
         self.at(run_id, 1.0)
 
     def say(self, text: str) -> None:
-        self._bar.write(text)
+        if self._bar is not None:
+            self._bar.write(text)
 
 
 def _check(name: str, value: object, least: int, none: bool = False) -> None:
