@@ -1,10 +1,12 @@
 """When to switch, with no threshold to set: `Auto` tries the second phase out, and goes back where it does not pay.
 
-It rests on two observations. Where the closure is one function (full_batch=True), the right moment is mostly early, and
-a mistake costs little: the second phase never raises the loss, so a short trial can be judged by what it gained and
-left again at the better point. Where the closure's batch changes, what a step gains on its batch need not be there on
-the next one, and it mostly is not: so nothing is tried before the gradients of consecutive batches agree, and the
-second phase is left again as soon as the gain does not last.
+It rests on two observations. Where the closure is one function (full_batch=True), the right moment is mostly early, but
+not on a path whose loss goes up and down and whose curvature changes its sign: there the second phase, begun early,
+creeps through a valley that the first one would have left. Once it has begun there is no way back that pays: the first
+phase's steps are too long for the point that it is at (notebook 16), so all the care is taken before. Where the
+closure's batch changes, what a step gains on its batch need not be there on the next one, and it mostly is not: so
+nothing is tried before the gradients of consecutive batches agree, and the second phase is left again as soon as the
+gain does not last.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from itertools import pairwise
 from fuse_lib.optim.observation import Observation
 from fuse_lib.optim.rule import Decision, Memory, Rule
 
-FIRST_TRIAL = 3  # first-order calls before it, on one function; it is doubled, to 10 at least, after each that failed
+FIRST_TRIAL = 3  # first-order calls before it, on one function
+CAREFUL = 6  # where the loss has risen on the way: the sign of the curvature along some more steps is waited for
+CALM = 20  # and, where that was negative, so many calls since it was so last
+PATIENCE = 100  # calls after which it is tried all the same
 FIRST_TRIAL_ON_BATCHES = 20  # on changing ones, where two signals have to be measured first
-TRIAL = 10  # evaluations of a trial
+TRIAL = 10  # evaluations of a trial; after one that failed the next waits for 10 calls more, then for 20, 40, …
 WINDOW = 10  # first-order calls whose loss tells their pace
-SHARE = 0.25  # of what the last first-order calls gained, which gain less and less, is what a trial has to gain
+SHARE = 0.25  # of what the last first-order calls gained is what a trial on changing batches has to gain
 AGREE = 0.9  # what both signals of noise have to reach; 1 without noise
 LASTS = 0.5  # the share of the second phase's gains that the following batches have to confirm
 LOG = 32  # decisions kept
@@ -31,10 +36,13 @@ VERDICTS = ("trial", "second phase", "back: slower", "back: no progress", "back:
 class Auto(Rule):
     """Switch when a trial of the second phase shows that it pays, and go back where it does not. `auto`.
 
-    *One function* (full_batch=True). After 3 first-order calls the second phase is tried for 10 evaluations. It is kept
-    if it lowers the loss by at least a quarter of what the last 10 (or fewer so far) first-order calls did: these gain
-    less and less, and the loss has less left to fall. Otherwise the first phase goes on from the trial's end, which is
-    never above its start, with its moments as they were; and the next trial comes after 10 more calls, then 20, 40, …
+    *One function* (full_batch=True). After 3 first-order calls the second phase is tried for 10 evaluations, if the
+    loss fell at each of them. If it rose, the trial waits for the 6th call, and if a step so far had negative
+    curvature, sᵀy < 0 (its gradients do not change as in a bowl), for the 20th call since the last such step, but not
+    beyond the 100th. The trial is kept if it lowers the loss. Otherwise the first phase goes on from the trial's end,
+    which is never above its start, with its moments as they were; the next trial comes after 10 more calls, then 20, …
+    The curvature is that of the pairs which the first phase collects; under handover "none" or "metric", or with a
+    method that takes no pairs, there are none, and nothing is waited for but the 6th call.
 
     *Changing batches.* A trial is made only where two signals of 1 without noise are ≥ 0.9, not before the 20th call:
 
@@ -43,15 +51,15 @@ class Auto(Rule):
                    first phase keeps no mean gradient (SGD without momentum, RMSprop).
         progress   |f_k − f_{k−10}| / Σ |f_i − f_{i−1}| over the last 10 calls: 1 on a path that only falls.
 
-    A trial's gain is then the fall of the loss from call to call, each on its own batch; and as long as the second
-    phase lasts, at least half of what its steps gain on their own batches must be found on the next ones.
+    A trial's gain is then the fall of the loss from call to call, each on its own batch. It is kept if that is at least
+    a quarter of what the last 10 first-order calls gained; and as long as the second phase lasts, at least half of what
+    its steps gain on their own batches must be found on the next ones.
 
     It also goes back where the second phase makes no progress twice in a row (not where it has converged).
     `opt.last_step.decision` tells what was decided after a call, `opt.decisions` the last 32 decisions.
     The log's numbers are the fall of the loss: over the last 10 (or fewer) first-order calls, and over a trial.
 
-    Where it fails: once a trial is kept on one function it does not look back, and on two physics-informed losses the
-    first phase should have lasted longer (notebook 16).
+    Where it fails: once a trial is kept on one function it does not look back (notebook 16 shows why not).
 
     It judges the closure it is given. Where your loop hands the second phase another one (all rows in place of a
     minibatch), the two paces are of two functions: choose the switch by yourself then, `step:K`.
@@ -60,15 +68,16 @@ class Auto(Rule):
     Auto()
     """
 
-    reads = ("loss", "grad_norm_sq", "mean_norm_sq")
+    reads = ("loss", "grad_norm_sq", "mean_norm_sq", "curvature")
     hard = True
     returns = True
 
     def memory(self) -> Memory:
         nan = math.nan
         return {
-            "latched": False, "trial": False, "waited": 0, "wait": 0, "losses": [nan] * (WINDOW + 1), "norms": 0.0,
-            "weight": 0.0, "agreement": nan, "fall": nan, "start": nan, "last": nan, "gain": nan, "spent": 0,
+            "latched": False, "trial": False, "rose": False, "bent": False, "calm": 0, "waited": 0, "wait": 0,
+            "losses": [nan] * (WINDOW + 1), "norms": 0.0, "weight": 0.0,
+            "agreement": nan, "fall": nan, "start": nan, "last": nan, "gain": nan, "spent": 0,
             "calls": 0, "gained": 0.0, "kept": 0.0, "decided": 0, "log": [nan] * (4 * LOG),
         }  # fmt: skip
 
@@ -89,14 +98,20 @@ class Auto(Rule):
     def _after_first(self, seen: Observation, memory: Memory) -> None:
         if not (math.isfinite(seen.loss) and math.isfinite(seen.grad_norm_sq)):
             return
-        _push(memory["losses"], -seen.loss if seen.maximize else seen.loss)
+        loss = -seen.loss if seen.maximize else seen.loss
+        memory["rose"] = memory["rose"] or loss > memory["losses"][-1]
+        memory["calm"] += 1
+        if seen.curvature < 0.0:
+            memory.update(bent=True, calm=0)
+        _push(memory["losses"], loss)
         if memory["weight"]:
             memory["agreement"] = seen.mean_norm_sq / max((memory["norms"] / memory["weight"]) ** 2, 1e-300)
         memory["norms"] = 0.9 * memory["norms"] + 0.1 * math.sqrt(seen.grad_norm_sq)
         memory["weight"] = 0.9 * memory["weight"] + 0.1
         memory["waited"] += 1
-        least = FIRST_TRIAL if seen.full_batch else FIRST_TRIAL_ON_BATCHES
-        if memory["waited"] >= max(memory["wait"], least) and (seen.full_batch or quiet(memory)):
+        least = FIRST_TRIAL_ON_BATCHES if not seen.full_batch else CAREFUL if memory["rose"] else FIRST_TRIAL
+        quiet = smooth(memory) if seen.full_batch else agreed(memory)
+        if memory["waited"] >= max(memory["wait"], least) and quiet:
             fresh = {"latched": True, "trial": True, "fall": fall(memory["losses"]), "start": math.nan, "spent": 0}
             memory.update(fresh, last=math.nan, gain=math.nan, calls=0, gained=0.0, kept=0.0)
             self._log(seen, memory, "trial")
@@ -139,9 +154,9 @@ class Auto(Rule):
             return
         else:
             second = memory["start"] - memory["last"] + (_finite(memory["gain"]) if seen.full_batch else 0.0)
-            pays = second > 0.0 and not second < SHARE * memory["fall"]
+            pays = second > 0.0
             if not seen.full_batch:
-                pays = pays and memory["kept"] >= LASTS * memory["gained"]
+                pays = pays and not second < SHARE * memory["fall"] and memory["kept"] >= LASTS * memory["gained"]
         if pays:
             memory["trial"] = False
             memory.update(calls=0, gained=0.0, kept=0.0)
@@ -180,7 +195,13 @@ def progress(losses: list[float]) -> float:
     return (losses[0] - losses[-1]) / way if way else math.nan
 
 
-def quiet(memory: Memory) -> bool:
+def smooth(memory: Memory) -> bool:
+    """Whether the first phase's path is not, or no longer, one of rising losses and negative curvature."""
+    rough = memory["rose"] and memory["bent"] and memory["calm"] < CALM
+    return not rough or memory["waited"] >= PATIENCE
+
+
+def agreed(memory: Memory) -> bool:
     """Whether neither signal sees noise."""
     return progress(memory["losses"]) >= AGREE and not memory["agreement"] < AGREE
 

@@ -266,8 +266,10 @@ class Fuse(Saved):
         norm_sq = vectors.squared_norm()
         if vectors.processes.alone:
             report.set(grad_norm=lambda: math.sqrt(norm_sq))
-        mean = self._mean_norm_sq(vectors) if "mean_norm_sq" in self._rule.reads and not options.full_batch else None
-        self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq, mean)
+        reads, one_function = self._rule.reads, options.full_batch
+        mean = self._mean_norm_sq(vectors) if "mean_norm_sq" in reads and not one_function else None
+        curvature = self._second_phase().curvature() if "curvature" in reads and one_function else None
+        self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq, mean, curvature)
         if iteration % options.check_every and not options.skip_nonfinite:
             return [], True
         told = self._told()

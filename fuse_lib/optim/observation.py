@@ -22,6 +22,7 @@ class Observation(NamedTuple):
     grad_norm_sq: ‖g‖² there, in the objective's units squared per parameter unit squared.
     cosine: of the angle between the first- and second-order step of the last blended call.
     mean_norm_sq: squared norm of the first phase's mean gradient (Adam's m̂) before this call, which is not yet in it.
+    curvature: sᵀy of the first-order step that led here, where its pair is collected from one function (full_batch).
     loss_after: the loss where a second-phase call ended, on the same batch.
     evals: closure calls in this call of `step()`.
     theta: θ of this call. stop_reason: of its second-order step (see `StepReport`).
@@ -34,6 +35,7 @@ class Observation(NamedTuple):
     grad_norm_sq: float = math.nan
     cosine: float = math.nan
     mean_norm_sq: float = math.nan
+    curvature: float = math.nan
     loss_after: float = math.nan
     evals: int = 1
     theta: float = 1.0
@@ -51,13 +53,14 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, loss: Tensor | float, grad_norm_sq: Tensor, mean_norm_sq: Tensor | None = None) -> None:
-        """Queue one observation (0-d tensors; a loss may be a float). Nothing is read."""
+    def add(self, loss: Tensor | float, grad_norm_sq: Tensor, *others: Tensor | None) -> None:
+        """Queue one observation: 0-d tensors; a loss may be a float. others: mean_norm_sq, curvature."""
         wide = torch.float32 if grad_norm_sq.device.type == "mps" else torch.float64
         norm = grad_norm_sq.to(wide)
         loss = loss.to(norm) if isinstance(loss, Tensor) else torch.full_like(norm, loss)
-        mean = torch.full_like(norm, math.nan) if mean_norm_sq is None else mean_norm_sq.to(norm)
-        self._rows.append(torch.stack([loss, norm, mean]))
+        others = [*others, None, None][:2]
+        unknown = torch.full_like(norm, math.nan) if None in others else norm
+        self._rows.append(torch.stack([loss, norm, *(unknown if o is None else o.to(norm) for o in others)]))
 
     def read(self, last: int, read) -> list[Observation]:
         """All of them on the host, by one transfer. The newest is of iteration `last`.
@@ -66,22 +69,22 @@ class Backlog:
         """
         if not self._rows:
             return []
-        losses, norms, means = torch.stack(self._rows).unbind(1)
-        norms, means, losses = read([norms, means], [losses])
+        losses, norms, means, curvatures = torch.stack(self._rows).unbind(1)
+        norms, means, curvatures, losses = read([norms, means, curvatures], [losses])
         self._rows.clear()
         first = last - len(losses) + 1
-        rows = zip(losses, norms, means, strict=True)
-        return [Observation(first + i, f, gg, mean_norm_sq=mm) for i, (f, gg, mm) in enumerate(rows)]
+        rows = zip(losses, norms, means, curvatures, strict=True)
+        return [Observation(first + i, f, gg, mean_norm_sq=mm, curvature=sy) for i, (f, gg, mm, sy) in enumerate(rows)]
 
     def state(self, size: int) -> Tensor:
-        """(size, 3) float64 tensor that begins with what is queued."""
-        rows = torch.zeros(size, 3, dtype=torch.float64)
+        """(size, 4) float64 tensor that begins with what is queued."""
+        rows = torch.zeros(size, 4, dtype=torch.float64)
         if self._rows:
             rows[: len(self)] = torch.stack(self._rows)
         return rows
 
     def load(self, rows: Tensor | None, queued: int) -> None:
-        """Take over what `state` gave. (Before version 0.2 it had no mean_norm_sq.)"""
-        if rows is not None and rows.shape[1] == 2:
-            rows = torch.cat([rows, torch.full_like(rows[:, :1], math.nan)], 1)
+        """Take over what `state` gave. (Before version 0.2 it had the first two columns only.)"""
+        if rows is not None and rows.shape[1] < 4:
+            rows = torch.cat([rows, rows.new_full((len(rows), 4 - rows.shape[1]), math.nan)], 1)
         self._rows = [] if rows is None else list(rows[:queued].clone())

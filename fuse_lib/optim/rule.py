@@ -26,7 +26,8 @@ class Decision(NamedTuple):
 class Rule:
     """Observation → θ of the next call.
 
-    reads: which values of the Observation the rule needs, of "loss", "grad_norm_sq", "mean_norm_sq" and "cosine".
+    reads: which values of the Observation the rule needs, of "loss", "grad_norm_sq", "mean_norm_sq",
+        "curvature" and "cosine".
         A rule that reads none costs no host synchronisation.
     hard: whether θ is only ever 1 or 0 and, once 0, stays 0.
     returns: whether a hard rule may go back from 0 to 1; it is then asked in the second phase as well.

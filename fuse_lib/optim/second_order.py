@@ -83,6 +83,14 @@ class SecondOrder:
         """The last known point, unless the function it is of has changed."""
         return None if self.vectors.function_changed() else self.known
 
+    def curvature(self) -> Tensor | None:
+        """sᵀy from the last known point to here, 0-d, or None where there is none; .grad must be this point's."""
+        known = self.last_known()
+        if known is None or self.at_known:
+            return None
+        vectors = self.vectors
+        return vectors.dot(vectors.position().sub_(known.x), vectors.gradient().vector - known.gradient.vector)
+
     def stay(self, point: Point, here: bool) -> None:
         """Keep a point of the full-batch function for the next step."""
         if self.full_batch:
