@@ -70,7 +70,7 @@ def test_the_optimizers_layers_import_one_way():
         "line_search", "direction", "gram", "blocks", "closure", "observation", "report", "processes", "vectors",
         "history", "rule", "auto", "switchover", "first_order", "point", "promise", "method", "differences",
         "quasi_newton", "conjugate_gradients", "newton_cg", "adahessian", "second_order", "second_state", "handover",
-        "plain", "methods", "options", "checkpoint", "fuse", "lbfgs", "anchored", "__init__",
+        "plain", "methods", "options", "checkpoint", "blend", "fuse", "lbfgs", "anchored", "__init__",
     ]  # fmt: skip
     files = sorted((ROOT / "fuse_lib" / "optim").glob("*.py"))
     assert sorted(order) == sorted(f.stem for f in files)

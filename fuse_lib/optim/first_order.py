@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fuse_lib.optim.vectors import Vectors
+
 # Classes whose weight decay is decoupled without a flag in their groups that says so.
 _DECOUPLED = ("Adafactor", "AdamW", "Muon")  # AdamW before torch 2.7
 
@@ -86,6 +88,16 @@ class FirstOrder:
         if buffer is None:
             return None
         return buffer * ((1.0 - group["momentum"]) / ((1.0 - group["dampening"]) or 1.0))
+
+    def mean_norm_sq(self, vectors: Vectors) -> Tensor | None:
+        """‖m̂‖² of the mean gradients of all parameters, 0-d, or None where there are none."""
+        groups = self.optimizer.param_groups
+        means = [self.mean_gradient(p, group) for group in groups for p in group["params"]]
+        if all(mean is None for mean in means):
+            return None
+        nothing = (torch.zeros_like(p) for p in vectors.params)
+        flat = vectors.flat([n if mean is None else mean for n, mean in zip(nothing, means, strict=True)])
+        return vectors.dot(flat, flat)
 
     def decoupled(self) -> bool:
         """Whether weight decay acts on the parameters directly and is no part of the objective."""

@@ -4,8 +4,8 @@ One call of `step(closure)` is
 
     observe → θ → the phase's step, or both blended → report
 
-and everything mathematical happens elsewhere: the first phase in torch's own optimizer
-(`first_order.py`), the second in `second_order.py`, the switch in `switchover.py`.
+and everything mathematical happens elsewhere: the first phase in torch's own optimizer (`first_order.py`), the second
+in `second_order.py`, both at once in `blend.py`, the switch in `switchover.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from fuse_lib.optim import handover as handovers
 from fuse_lib.optim import methods
+from fuse_lib.optim.blend import blend
 from fuse_lib.optim.checkpoint import Saved
 from fuse_lib.optim.closure import Counted, scalar, scalar_or_none
 from fuse_lib.optim.first_order import FirstOrder
@@ -267,7 +268,7 @@ class Fuse(Saved):
         if vectors.processes.alone:
             report.set(grad_norm=lambda: math.sqrt(norm_sq))
         reads, one_function = self._rule.reads, options.full_batch
-        mean = self._mean_norm_sq(vectors) if "mean_norm_sq" in reads and not one_function else None
+        mean = self._first.mean_norm_sq(vectors) if "mean_norm_sq" in reads and not one_function else None
         curvature = self._second_phase().curvature() if "curvature" in reads and one_function else None
         self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq, mean, curvature)
         if iteration % options.check_every and not options.skip_nonfinite:
@@ -283,15 +284,6 @@ class Fuse(Saved):
         groups = self.param_groups
         return {"full_batch": self._options.full_batch, "maximize": bool(groups and groups[0].get("maximize", False))}
 
-    def _mean_norm_sq(self, vectors: Vectors) -> Tensor | None:
-        """‖m̂‖² of the first phase's mean gradient, 0-d, or None where there is none."""
-        means = [self._first.mean_gradient(p, group) for group in self.param_groups for p in group["params"]]
-        if all(mean is None for mean in means):
-            return None
-        nothing = (torch.zeros_like(p) for p in vectors.params)
-        flat = vectors.flat([n if mean is None else mean for n, mean in zip(nothing, means, strict=True)])
-        return vectors.dot(flat, flat)
-
     # ---- second phase, and the blend
     def _second_order_step(self, run: Counted) -> tuple[object, list[Observation]]:
         report = StepReport(phase=self.phase, theta=self._theta)
@@ -305,7 +297,8 @@ class Fuse(Saved):
         elif self._theta == 0.0:
             self._iterate(second, start, run, report)
         else:
-            self._blend(second, start, run, report)
+            cosine = blend(self._theta, self._first, second, start, run, report)
+            self._cosine = self._cosine if cosine is None else cosine
         self._report = report
         if self._rule.returns:
             after, stop = report.loss_after, report.stop_reason
@@ -333,38 +326,6 @@ class Fuse(Saved):
         if point.evaluated:
             report.set(loss_after=point.loss_read, pair=second.method.pair_verdict())
             second.stay(point, here=True)
-
-    def _blend(self, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
-        """x_{k+1} = θ x^A + (1 − θ) x^L, both from x_k (Algorithm 3); x^A alone where the search fails."""
-        theta, vectors, full_batch = self._theta, second.vectors, self._options.full_batch
-        grads = vectors.grads()  # the search will leave those of its last trial
-        found = second.iterate(start, run, run.left - (not full_batch))  # one is kept for y
-        report.set(step_length=found.t, stop_reason=found.stop_reason)
-        vectors.restore(start.x)
-        vectors.set_grads(grads)
-        self._first.step()
-        x_first = vectors.position()
-        a, b = x_first - start.x, found.end.x - start.x
-        lost = (~x_first.isfinite()).sum().to(a)
-        dots = [vectors.dot(a, b), vectors.dot(a, a), vectors.dot(b, b), lost]
-        ((ab, aa, bb, lost),) = vectors.read([torch.stack(dots)])
-        if lost:  # the first-order step overflowed: what is left is the other, or none
-            blend = found.end.x
-            report.set(stop_reason="non_finite")
-        elif found.t == 0.0:
-            blend = x_first
-        else:
-            blend = theta * x_first + (1.0 - theta) * found.end.x
-            self._cosine = ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan
-            report.set(cosine=self._cosine)
-        vectors.restore(start.x)  # for what is frozen but has a gradient, torch's step has moved it
-        vectors.place(blend)
-        if full_batch:
-            second.stay(start, here=False)  # the next call's evaluation completes the pair
-        elif run.left:
-            end = second.evaluate(run)
-            second.method.remember(start, end)
-            report.set(loss_after=second.loss_of(end), pair=second.method.pair_verdict())
 
     def _first_trial(self) -> float:
         """The first step of a line search, in units of what the direction suggests."""
