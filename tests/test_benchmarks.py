@@ -309,6 +309,24 @@ def test_a_run_of_notebook_16_counts_every_evaluation_of_the_trials():
     assert automatic_16.evaluations([3.0], 1.0) is None
 
 
+def test_the_ways_on_of_notebook_16_begin_at_one_point_and_are_those_of_their_optimizers():
+    """f = 1 + ½ Σ c_i x_i², from where L-BFGS is after 20 evaluations."""
+    weights = torch.logspace(0, 3, 30, dtype=torch.float64)
+
+    def make(seed):
+        x = torch.nn.Parameter(torch.linspace(1, 2, 30, dtype=torch.float64))
+        return [x], lambda: 1.0 + 0.5 * (weights * x * x).sum()
+
+    task = automatic_tasks.Task("thirty", make, False)
+    ends = {how: automatic_16.went_on(task, 0, 0.01, 20, how) for how in ("second phase", "adam", "new adam")}
+    assert len({end["start"] for end in ends.values()}) == 1
+    losses, _ = automatic_16.run(task, 0, "step:3", 0.01, 60)
+    spent = next(n for n in range(20, 25) if min(losses[:n]) == ends["second phase"]["start"])
+    assert ends["second phase"]["lowest 20"] == min(losses[: spent + 20])
+    assert ends["adam"]["lowest 60"] != ends["new adam"]["lowest 60"]
+    assert automatic_16.went_on(task, 0, 0.01, 1000, "adam") is None  # solved before
+
+
 def test_half_of_the_samples_of_a_minibatch_run_are_the_second_phases():
     task = automatic_tasks.Batches("digits", "linear", 100, 50, 4, False)
     never, half = (automatic_16.train(task, 0, 1e-2, rule) for rule in ("never", "half"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from fuse_lib.optim.vectors import Vectors
 
@@ -70,33 +71,37 @@ class FirstOrder:
         correction = 1.0 - float(group["betas"][1]) ** step
         return state.get("max_exp_avg_sq", state["exp_avg_sq"]) / (correction or 1.0)
 
-    def mean_gradient(self, p: Tensor, group: dict) -> Tensor | None:
-        """The exponential mean of the gradients so far, like p, or None where the class keeps none.
+    def mean_gradient(self, p: Tensor, group: dict) -> tuple[Tensor, float | Tensor] | None:
+        """The exponential mean of the gradients so far, like p, and the factor that corrects its bias, or None.
 
-        Adam's and its kin's bias-corrected m̂; SGD's momentum buffer times (1 − μ)/(1 − dampening), which is one after
-        some 1/(1 − μ) steps.
+        Adam's and its kin's m, 1/(1 − β₁ᵏ); SGD's momentum buffer, (1 − μ)/(1 − dampening), which is one after some
+        1/(1 − μ) steps.
         """
         state = self.optimizer.state.get(p, {})
         if "exp_avg" in state and "betas" in group:
             beta, step = float(group["betas"][0]), state.get("step", 1.0)
-            on_device = (
-                isinstance(step, Tensor) and step.device.type != "cpu"
-            )  # fused: reading it would make the host wait
-            correction = 1.0 - beta ** (step if on_device else float(step))
-            return state["exp_avg"] / (correction.clamp_min(1.0 - beta) if on_device else max(correction, 1.0 - beta))
+            if isinstance(step, Tensor) and step.device.type != "cpu":  # fused: reading it would make the host wait
+                return state["exp_avg"], 1.0 / (1.0 - beta**step).clamp_min(1.0 - beta)
+            return state["exp_avg"], 1.0 / max(1.0 - beta ** float(step), 1.0 - beta)
         buffer = state.get("momentum_buffer") if self.name == "SGD" else None
         if buffer is None:
             return None
-        return buffer * ((1.0 - group["momentum"]) / ((1.0 - group["dampening"]) or 1.0))
+        return buffer, (1.0 - group["momentum"]) / ((1.0 - group["dampening"]) or 1.0)
 
     def mean_norm_sq(self, vectors: Vectors) -> Tensor | None:
         """‖m̂‖² of the mean gradients of all parameters, 0-d, or None where there are none."""
         groups = self.optimizer.param_groups
         means = [self.mean_gradient(p, group) for group in groups for p in group["params"]]
-        if all(mean is None for mean in means):
+        known = [mean for mean in means if mean is not None]
+        if not known:
             return None
-        nothing = (torch.zeros_like(p) for p in vectors.params)
-        flat = vectors.flat([n if mean is None else mean for n, mean in zip(nothing, means, strict=True)])
+        if vectors.processes.alone and vectors.weights is None and all(isinstance(f, float) for _, f in known):
+            alike: dict[float, list[Tensor]] = {}  # without a copy of them all
+            for m, factor in known:
+                alike.setdefault(factor, []).append(m)
+            return sum((factor * get_total_norm(some)).square() for factor, some in alike.items())
+        zeros = (torch.zeros_like(p) for p in vectors.params)
+        flat = vectors.flat([z if mean is None else mean[0] * mean[1] for z, mean in zip(zeros, means, strict=True)])
         return vectors.dot(flat, flat)
 
     def decoupled(self) -> bool:

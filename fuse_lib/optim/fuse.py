@@ -33,7 +33,7 @@ from fuse_lib.optim.second_order import SecondOrder
 from fuse_lib.optim.switchover import Never, Rule, parse
 from fuse_lib.optim.vectors import Vectors
 
-DEFAULT_RULE = "gradnorm:1e-3:50"
+DEFAULT_RULE = "auto"
 PHASES = {1.0: "first_order", 0.0: "second_order"}
 
 
@@ -44,6 +44,8 @@ class Fuse(Saved):
         params: parameters, named parameters or groups, as for any torch optimizer.
         lr: of the first phase.
         switchover: a `Rule` or its string ("auto", "step:500", "gradnorm:1e-3:50", …; see `fuse_lib.switchover`).
+            "auto" needs no threshold; with full_batch it is the one to begin with, and on noisy batches it stays with
+            the first phase (see `auto.py`, also for what it costs there).
             A criterion makes it FUSE-PV (Algorithm 4), a θ schedule general FUSE (Algorithm 3).
         first_order: the first phase's class, any of torch's that needs no closure.
         first_order_args: what else that class takes, {"betas": (0.9, 0.99), "fused": True}.

@@ -272,7 +272,7 @@ for where, some in runs.groupby("where", sort=False):
 differences = pd.DataFrame(rows, columns=["where", "baseline", "value", "mean", "low", "high", "n"])
 
 # %%
-def facets(width=4.3, height=2.5, **options):
+def facets(width=3.6, height=2.4, **options):
     """A figure with a panel for each recorded pair: data sets down, models across. → (figure, {where: axes})."""
     sets, kinds = list(runs.dataset.unique()), list(runs.model.unique())
     fig, grid = plt.subplots(len(sets), len(kinds), figsize=(width * len(kinds), height * len(sets)), squeeze=False, **options)
@@ -460,7 +460,7 @@ def loss_axis(ax, where):
 
 # %%
 DRAWN = [name for name in plots.STYLES if name in TUNED] + ["FUSE-PV"]
-fig, panels = facets(height=2.7)
+fig, panels = facets(height=2.5)
 for where, ax in panels.items():
     for name in DRAWN:
         x, y = mean_curve(curves[(curves["where"] == where) & (curves.contestant == name)], "train_loss")
@@ -545,7 +545,7 @@ for where in PAIRS:
     print(f"{where}: switch at {share:.0%} of the budget; before it equal in {(before['FUSE-PV'] == before.Adam).sum()} of {len(before)} points")
 
 # %%
-fig, panels = facets(height=2.7)
+fig, panels = facets(height=2.5)
 for where, ax in panels.items():
     for name in ("Adam, cosine", "Adam", "FUSE-PV"):
         for seed, s in curves[(curves["where"] == where) & (curves.contestant == name)].groupby("seed"):

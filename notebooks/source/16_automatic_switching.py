@@ -161,8 +161,8 @@ plots.show(fig, alt="Agreement and progress over Adam's steps for all rows and t
 #
 # Note what the blue line does: without any noise it is at 0.6 for a while, since the path bends. **A high value shows that there is little noise
 # beside the gradient; a low one does not show that there is much.** So the signal can forbid a switch on minibatches, and cannot time one on all
-# rows. (For $s^\top y$ the two gradients here are of two batches, so that with minibatches its sign is noise too. That is why the rule does not use
-# it: the curvature test on each pair does.)
+# rows. (For $s^\top y$ the two gradients here are of two batches, so that with minibatches its sign is noise too: the rule looks at it on all rows
+# only.)
 #
 # **Quick check 16.1** What is the agreement of pure noise with $\beta_1 = 0.8$?
 
@@ -187,9 +187,13 @@ check("16.2", ...)  # check("16.2", progress)
 # they gained. That is a bet with a bounded loss, **if** the function is the same at each call: the line search never raises the loss, so that a
 # failed trial leaves you where you were or lower.
 #
-# `switchover="auto"` does that. With `full_batch=True`: the first trial after 3 steps; it is kept if it lowers the loss by at least a quarter of
-# what the last ten first-order steps (or fewer so far) did; if not, Adam goes on with its moments as they were, and the next trial comes after 10
-# steps, then 20, 40, …
+# `switchover="auto"` does that. With `full_batch=True`:
+#
+# - the loss fell at each of the first 3 steps: try. It is a bowl as far as can be seen, and Adam is in no hurry in it;
+# - it rose: wait for the 6th step. If no step so far had $s^\top y < 0$, try: Adam only overshot;
+# - it rose *and* there was negative curvature along the path: wait until 20 steps in a row have had none. Here L-BFGS, begun early, creeps along a
+#   valley that Adam leaves (section 4);
+# - the trial is kept if it lowers the loss. If not, Adam goes on with its moments as they were, and the next one comes after 10 steps, then 20, 40, …
 
 # %%
 def run(rule, size, hidden=16, promise=False, lr=lr, calls=calls):
@@ -266,11 +270,16 @@ check("16.3", ...)
 # %% [markdown]
 # ## 4 · Against the best fixed switch point
 #
-# Eleven tasks without noise: softmax regression, nets, an autoencoder, test functions, a quadratic of condition $10^4$ and two physics-informed
-# losses. For each, five seeds and the switch after 0, 3, 10, 30 or 100 steps of Adam (with the best of five learning rates), Adam alone, and
+# Twenty-two tasks without noise: softmax and Poisson regression, nets, test functions, a quadratic of condition $10^4$, and six physics-informed
+# losses (a net is to satisfy a differential equation; L-BFGS is what people use for them). For each, five seeds (the physics-informed ones, whose paths
+# are chaotic, ten) and the switch after 0, 3, 10, 30 or 100 steps of Adam (with the best of five learning rates), Adam alone, and
 # `auto`. The cost is the number of gradient evaluations, trials included, to a gap of $10^{-3}$: $(f - f_\text{ref})/(f_0 - f_\text{ref})$, where
 # $f_\text{ref}$ is a value that every fixed switch point reaches within 400 evaluations. **The best fixed point is chosen for each task after the
 # fact**, so that the comparison is against a rule that nobody has.
+#
+# The rule had two designs. The first tried after three steps whatever the path looked like; on eleven tasks, six of them held out, it was within
+# 15 % on nine, and at 1.94 on *convection*. What that one has and the others have not, rising losses with negative curvature, made the second design,
+# which was finished on these eleven (on other seeds). The other eleven were written afterwards, and run once.
 #
 # > **Predict.** Where is the best fixed switch point on most of these tasks? **(a)** after 30 or 100 steps of Adam; **(b)** after 0 to 10.
 
@@ -298,7 +307,7 @@ for held, some in ratios.groupby(level=0):
     print(f"{'held out' if held else 'design'}: geometric mean {np.exp(np.log(some).mean()):.2f}, largest {some.max():.2f}, within 1.15 on {(some <= 1.15).sum()} of {len(some)}")
 
 # %%
-fig, ax = plt.subplots(figsize=(9.5, 4.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(9.5, 7.5), layout="constrained")
 for i, (held, task) in enumerate(tasks):
     mean, low, high = over(task, "auto", best[held, task])
     ax.plot([low, high], [i, i], color="C3")
@@ -315,19 +324,58 @@ ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plots.show(fig, alt="Cost of the automatic rule over that of the best fixed switch point, task by task with intervals, and of Adam alone, which lies far to the right.")
 
 # %% [markdown]
-# **What you see.** Answer **b**, on nine of the eleven: without noise the best point is nearly always at once or after a few steps, as in notebook
-# 09, so that a first trial after three steps is hardly ever too late. On nine tasks `auto` is within 15 %, on the others it is not, and both are
-# physics-informed losses:
+# **What you see.** Answer **b**, on most: without noise the best point is nearly always at once or after a few steps, as in notebook
+# 09. The exceptions are nets that fit a curve or a differential equation, where 10 to 100 steps are better. `auto` is within 15 % of the best on all
+# eleven tasks of its design, *convection* among them (there it makes its first trial after 25 to 51 steps, and costs what the best fixed point does).
+# On the held-out ones:
 #
-# - *poisson*: the path is chaotic. Over five seeds the switch after ten steps costs between 83 and 352 evaluations, and the wide interval of `auto`
-#   holds 1.
-# - *convection*, which was held out, is a clear **no**: twice the best. There Adam alone, with its tuned rate, needs 225 evaluations, and L-BFGS
-#   from the start 338: it *is* too early, and the trial did not see it. Its ten evaluations gained enough beside three small first steps, and after
-#   that the rule does not look back.
+# - within 15 % on six, and just above on two more (beale 2-d is 14 evaluations in the place of 11);
+# - *not* on *burgers* (1.46), *reaction* (1.28) and *tanh net, sine* (1.27), where on half of the seeds or more no negative curvature is seen within the
+#   first six steps, and it begins then.
 #
-# So the first goal is **not met**: 9 of 11 tasks, 5 of 6 held out. (The rule's constants, a quarter, 0.9 and one half, come from the design tasks
-# and a few runs on digits.) (The target of $10^{-3}$ was chosen on two of the design tasks; the table has others. At $10^{-2}$, where tasks take
-# ten to sixty evaluations, three steps of Adam weigh more.)
+# So the first goal, 15 % **on every task**, is **not met**: 17 of 22, 6 of 11 held out; over the held-out tasks the mean is 1.16. (Poisson and the other
+# chaotic ones have wide intervals; the best of five noisy columns is lower than any of them is on average, which counts against `auto` a little.)
+#
+# But ask another question: *which one rule would you take for all of them?*
+
+# %% tags=["nbval-check-output"]
+relative = np.log(cost.div(pd.Series({key: cost.loc[key, best[key[:2]]] for key in cost.index}), axis=0)).groupby(level=[0, 1]).mean()
+table = pd.DataFrame({"mean": np.exp(relative.mean()), "held out": np.exp(relative.loc[True].mean()),
+                      "worst": np.exp(relative.max()), "worst, held out": np.exp(relative.loc[True].max())})
+table.loc[[*points, "never", "auto"]].round(2)
+
+# %% [markdown]
+# **What you see.** In the mean there is nothing between `auto` and L-BFGS from the start (`step:0`), on all tasks and on the held-out ones. What `auto`
+# adds is the worst case: whoever fixes the number of Adam's steps in advance is, on some task, 1.6 to 8 times as slow as need be, on the held-out ones
+# as well.
+#
+# ### Why it does not look back
+#
+# Where `auto` began too early, could it not return to Adam later? We tried, on the 20 tasks that were not solved by then: from where L-BFGS stood after 40,
+# 80 and 160
+# evaluations, let it go on, or let Adam take over, with its old moments or with new ones.
+
+# %%
+way = pd.read_csv(data.bundled("results/16_back.csv"))
+rows_ = []
+for n in (10, 20, 40, 60):
+    lowest = way.pivot_table(index=["task", "evals", "seed"], columns="how", values=f"lowest {n}").dropna()
+    lower = lowest[["adam", "new adam"]].lt(lowest["second phase"] - 1e-12 * lowest["second phase"].abs(), axis=0)
+    rows_.append({"evaluations more": n, "cases": len(lowest), "Adam lower": lower["adam"].sum(), "a new Adam lower": lower["new adam"].sum()})
+pd.DataFrame(rows_).set_index("evaluations more")
+
+# %% tags=["nbval-check-output"]
+lowest = way.pivot_table(index=["task", "evals", "seed"], columns="how", values=["start", "lowest 20"]).dropna()
+nothing = (lowest["lowest 20", "adam"] >= lowest["start", "adam"]).mean()
+print(f"cases in which 20 evaluations of Adam found nothing lower than where it began: {nothing:.0%}")
+
+# %% [markdown]
+# **What you see.** In nine cases of ten Adam finds nothing lower within twenty evaluations, on *convection* too, where it would have been faster from
+# the start. L-BFGS has gone down into a valley that is narrow across; steps of Adam's length leave it at once, and need a hundred
+# evaluations to come back to the same loss. **So the time to be careful is before the switch**; that is what the wait in section 3 is for.
+#
+# (The target of $10^{-3}$ was chosen on two of the design tasks; the table has others. At $10^{-2}$, where tasks take ten to sixty evaluations, three
+# steps of Adam weigh more.)
 #
 # ## 5 · On minibatches
 #
@@ -380,9 +428,11 @@ check("16.4", ...)
 #   looks like noise to both, and then it never tries. If your closure is one function, say so.
 # - **A loop that changes the batch at the switch** (minibatches, then all rows, as in notebook 09) gives it two functions, and it compares the fall
 #   of one with the fall of the other. Choose the point by yourself there: `step:K`, with the four passes of notebook 09.
-# - **A loose target**: three steps of Adam and a trial are a large share of twenty evaluations.
-# - **It does not look back**: once a trial has been kept on one function, only a search that finds nothing ends the phase. That Adam would be
-#   faster from here it cannot see, and on the convection task it is.
+# - **A loose target**: three steps of Adam are a large share of twenty evaluations.
+# - **Negative curvature that comes late.** On three held-out tasks it had made up its mind before. Where your loss is of that kind (a net that fits a
+#   differential equation or a wavy curve), try `step:30` and `step:100` beside it.
+# - **It does not look back**: once a trial has been kept on one function, only a search that finds nothing ends the phase.
+# - **It needs the pairs** to see the curvature: with `handover="none"` or `"metric"` it waits six steps at most.
 # - It is a bet on the training loss alone, as every rule here.
 #
 # ## 7 · A rule of your own
@@ -421,25 +471,27 @@ print(f"your rule: loss {own.loss.iloc[-1]:.3f} after {len(own)} evaluations, {i
 #
 # ## Summary
 #
-# | goal, written down before | verdict | effect (five seeds) | section |
+# | goal, written down before | verdict | effect | section |
 # |---|---|---|---|
-# | without noise within 15 % of the best fixed point | not on every task: 9 of 11, 5 of 6 held out | from 1.00 to 1.13 times the evaluations on nine tasks; 1.23 and 1.94 on two physics-informed losses | 4 |
+# | without noise within 15 % of the best fixed point | not on every task: 17 of 22, 6 of 11 held out | geometric mean 1.06 on the tasks of its design, 1.16 held out, at worst 1.46; any fixed number of steps: at worst 1.58 or more | 4 |
 # | on minibatches at most 1 % above Adam at equal samples | holds | no trial on any of eight tasks, so 0 % | 5 |
 #
-# - Because the first goal was missed, `auto` is **not** the library's default. It is a good first choice where the closure is one function, and not
-#   a physics-informed loss.
+# - `auto` is the library's default all the same: without noise no fixed number of steps has a lower mean, all have a higher worst case, and with noise
+#   it is Adam bit for bit. The paper's criteria with any one threshold hardly ever fired, or did too late (notebooks 09 and 13).
 # - A signal of the first phase can tell noise from its absence at best. How fast the second phase is, only the second phase tells.
-# - A trial is cheap where the search never goes up, and where a way back exists. On minibatches the question is not what a step gained, but what of
+# - From L-BFGS back to Adam there is no way that pays: look before you switch. On minibatches the question is not what a step gained, but what of
 #   it is left on the next batch.
-# - **Still open**: to look back once a trial has been kept (the convection case), without paying for it elsewhere; trials on large batches at tuned
+# - **Still open**: a sign of the valleys that Adam leaves and L-BFGS does not, which comes before the sixth step; trials on large batches at tuned
 #   learning rates.
 #
 # ## References
 #
 # - Z. Jiang, et al., *FUSE: First-Order and Second-Order Unified SynthEsis in Stochastic Optimization*, IEEE CAI 2025,
 #   [arXiv 2503.04204](https://arxiv.org/abs/2503.04204)
-# - L. Balles, P. Hennig, *Dissecting Adam: The Sign, Magnitude and Variance of Stochastic Gradients*, ICML 2018, [arXiv 1705.07774](https://arxiv.org/abs/1705.07774)
-# - L. Bottou, F. E. Curtis, J. Nocedal, *Optimization Methods for Large-Scale Machine Learning*, SIAM Review 60, 2018, [arXiv 1606.04838](https://arxiv.org/abs/1606.04838)
+# - L. Balles, P. Hennig, *Dissecting Adam: The Sign, Magnitude and Variance of Stochastic Gradients*, ICML 2018, [arXiv
+#   1705.07774](https://arxiv.org/abs/1705.07774)
+# - L. Bottou, F. E. Curtis, J. Nocedal, *Optimization Methods for Large-Scale Machine Learning*, SIAM Review 60, 2018, [arXiv
+#   1606.04838](https://arxiv.org/abs/1606.04838)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
 # [15 · Curvature: what L-BFGS gains from, and where](15_curvature_on_nonconvex.ipynb).
