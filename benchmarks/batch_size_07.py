@@ -48,13 +48,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from small_images import cifar10
 from tables import replace
 from torch import Tensor
 
@@ -78,23 +78,6 @@ WATCHED = (0, 1, 2)  # seeds of the trajectories
 AT = (24, 64, 128)  # steps of Adam
 DRAWS = {32: (32, 8), 128: (32, 8), 512: (24, 6), 2048: (8, 3)}  # gradients, sets of ten pairs; large ones take long
 KINDS = ("gradient", "gradient in the direction", "pairs in the direction", "both", "two-batch pairs")
-
-
-def images(side: int) -> str:
-    """The data set's name; where it is not CIFAR-10 as it is, it is made from that once, below KEPT, for this process
-    and the workers that it starts."""
-    if side == 32:
-        return "cifar10"
-    folder = KEPT / "data" / f"cifar10-{side}"
-    if not (folder / "test.npz").exists():
-        full = data.load("cifar10")
-        folder.mkdir(parents=True, exist_ok=True)
-        for part in ("train", "test"):  # the test part last: where it is, both are
-            x, y = getattr(full, f"x_{part}"), getattr(full, f"y_{part}")
-            small = F.avg_pool2d(x, 32 // side).add_(1).mul_(127.5).round_().to(torch.uint8).permute(0, 2, 3, 1)
-            np.savez(folder / f"{part}.npz", x=small.numpy(), y=y.numpy(), classes=np.array(full.classes))
-    os.environ["FUSE_DATA"] = str(folder.parent)
-    return folder.name
 
 
 # ---- runs
@@ -294,7 +277,7 @@ def main() -> None:
         return
     lab.keep_memory()
     torch.set_num_threads(1)
-    args.dataset = images(args.side)
+    args.dataset = cifar10(args.side, KEPT)
     OUT.mkdir(parents=True, exist_ok=True)
     for part in args.only:
         {"variance": variance, "runs": runs}[part](args)
