@@ -272,27 +272,20 @@ for where, some in runs.groupby("where", sort=False):
 differences = pd.DataFrame(rows, columns=["where", "baseline", "value", "mean", "low", "high", "n"])
 
 # %%
-def facets(width=3.6, height=2.4, **options):
-    """A figure with a panel for each recorded pair: data sets down, models across. → (figure, {where: axes})."""
-    sets, kinds = list(runs.dataset.unique()), list(runs.model.unique())
-    fig, grid = plt.subplots(len(sets), len(kinds), figsize=(width * len(kinds), height * len(sets)), squeeze=False, **options)
-    known = runs.groupby(["dataset", "model"])["where"].first()
-    panels = {}
-    for (i, d), (j, m) in ((a, b) for a in enumerate(sets) for b in enumerate(kinds)):
-        ax = grid[i, j]
-        if (d, m) in known.index:
-            ax.set_title(known[d, m], fontsize="small")
-            panels[known[d, m]] = ax
-        else:
-            ax.set_axis_off()
-            ax.text(0.5, 0.5, f"{d} / {m}:\nnot recorded yet", transform=ax.transAxes, ha="center", va="center", color="0.4")
-    return fig, panels
+def facets(width=3.6, height=2.4, across=3):
+    """A figure with a panel for each recorded pair. → (figure, {where: axes})."""
+    fig, grid = plt.subplots(math.ceil(len(PAIRS) / across), across, figsize=(width * across, height * math.ceil(len(PAIRS) / across)), squeeze=False)
+    for ax in grid.flat[len(PAIRS) :]:
+        ax.set_axis_off()
+    for where, ax in zip(PAIRS, grid.flat):
+        ax.set_title(where, fontsize="small")
+    return fig, dict(zip(PAIRS, grid.flat))
 
 
 # %%
 def forest(value, label, tie=0.0, log=False):
     """Paired differences with their intervals; filled where the interval leaves the tie out."""
-    fig, panels = facets(sharex="col" if log else False)
+    fig, panels = facets()
     for where, ax in panels.items():
         some = differences[(differences["where"] == where) & (differences.value == value)].iloc[::-1]
         for at, d in enumerate(some.itertuples()):
@@ -304,13 +297,12 @@ def forest(value, label, tie=0.0, log=False):
         ax.axvline(tie, color="0.3", linewidth=1)
         ax.set_yticks(range(len(some)), some.baseline, fontsize="small")
         ax.set(ylim=(-0.6, len(some) - 0.4), xscale="log" if log else "linear")
-    for ax in panels.values() if log else ():  # only now the limits of the whole column are known
-        low, high = ax.get_xlim()
-        kept = (0.5, 0.7, 1, 1.4) if high < 3 else (0.05, 0.2, 1, 5)
-        ticks = [x for x in ((0.01, 0.1, 1) if low < 0.01 else kept) if low < x < high]
-        ax.set_xticks(ticks, ticks)
-        ax.minorticks_off()
-        ax.tick_params(labelbottom=True)
+        if log:
+            low, high = min(some.low.min(), -0.4), max(some.high.max(), 0.4)
+            kept = (0.7, 1, 1.4) if high - low < 1.2 else (0.5, 1, 2) if high - low < 2 else (0.05, 0.2, 1, 5) if low > -4.5 else (0.01, 0.1, 1)
+            ticks = [x for x in kept if low - 0.1 < math.log(x) < high + 0.1]
+            ax.set(xlim=(math.exp(low - 0.1), math.exp(high + 0.1)), xticks=ticks, xticklabels=ticks)
+            ax.minorticks_off()
     fig.supxlabel(label, fontsize="medium")
     fig.tight_layout()
     return fig
@@ -451,7 +443,7 @@ def mean_curve(some, value, points=41):
 
 def loss_axis(ax, where):
     """Of the nets' losses a log axis, with plain numbers; the linear model's span too little for it."""
-    if not where.endswith("linear"):
+    if not where.endswith(("linear", "densenet")):
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
