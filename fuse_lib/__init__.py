@@ -1,7 +1,7 @@
 """FUSE: start training with Adam, finish with L-BFGS.
 
     from fuse_lib import FusePV
-    opt = FusePV(model.parameters(), lr=1e-3, switchover="gradnorm:1e-3:50")
+    opt = FusePV(model.parameters(), lr=1e-3, switchover="step:500")
     loss = opt.step(closure)
 
 Everything else is imported by its own name: `fuse_lib.data`, `fuse_lib.models`, `fuse_lib.plots`.

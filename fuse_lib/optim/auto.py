@@ -59,6 +59,9 @@ class Auto(Rule):
     `opt.last_step.decision` tells what was decided after a call, `opt.decisions` the last 32 decisions.
     The log's numbers are the fall of the loss: over the last 10 (or fewer) first-order calls, and over a trial.
 
+    What it costs: one read from the device a call (`check_every`), of the loss and the gradient's norm. Besides, in the
+    first phase: on changing batches a pass over the mean gradient, on one function a pass over x and g, for sᵀy.
+
     Where it fails: once a trial is kept on one function it does not look back (notebook 16 shows why not).
 
     It judges the closure it is given. Where your loop hands the second phase another one (all rows in place of a

@@ -338,6 +338,7 @@ def test_printing_shows_the_groups(make):
 def test_fuse_pv_is_fuse_with_a_hard_rule():
     model, *_ = net()
     assert FusePV(model.parameters()).phase == "first_order"
+    assert str(FusePV(model.parameters()).switchover) == str(Fuse(model.parameters()).switchover) == "auto"
     with pytest.raises(ValueError, match=r"switchover.*theta:0.5.*hard"):
         FusePV(model.parameters(), switchover="theta:0.5")
 
