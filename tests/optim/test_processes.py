@@ -60,6 +60,7 @@ SHARDED = {
     "uneven": (2, (7, 3), {"switchover": "step:8", "handover": "both", "full_batch": True}),
     "empty": (4, (3,), {"switchover": "step:8", "first_order_args": {"weight_decay": 0.01}}),
     "blend": (2, (7,), {"switchover": "theta:linear:10"}),
+    "auto": (2, (7, 3), {"switchover": "auto", "full_batch": True}),
 }
 
 
