@@ -25,7 +25,7 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import automatic_tasks as tasks
 import numpy as np
@@ -48,19 +48,26 @@ GAPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)
 
 
-def run(task: Task, seed: int, rule: str, lr: float, budget: int = BUDGET) -> tuple[list[float], FusePV]:
-    """The loss at every evaluation, in their order, and the optimizer at the end."""
+def watched(task: Task, seed: int) -> tuple[list, Callable[[], Tensor], list[float]]:
+    """(parameters, closure, the loss at each of its calls so far)."""
     params, loss = task.make(seed)
-    opt = FusePV(params, lr=lr, switchover=rule, full_batch=True)
     losses: list[float] = []
 
     def closure() -> Tensor:
-        opt.zero_grad()
+        for p in params:
+            p.grad = None
         value = loss()
         value.backward()
         losses.append(value.item())
         return value
 
+    return params, closure, losses
+
+
+def run(task: Task, seed: int, rule: str, lr: float, budget: int = BUDGET) -> tuple[list[float], FusePV]:
+    """The loss at every evaluation, in their order, and the optimizer at the end."""
+    params, closure, losses = watched(task, seed)
+    opt = FusePV(params, lr=lr, switchover=rule, full_batch=True)
     while len(losses) < budget:
         opt.step(closure)
         if opt.last_step.stop_reason in ("converged", "no_progress") and opt.phase == "second_order":
@@ -119,18 +126,8 @@ def full(only: str) -> None:
 
 def went_on(task: Task, seed: int, lr: float, evals: int, how: str) -> dict | None:
     """From where L-BFGS is after so many evaluations, on in one of three ways. None where it had ended before."""
-    params, loss = task.make(seed)
+    params, closure, losses = watched(task, seed)
     opt = FusePV(params, lr=lr, switchover="step:3", full_batch=True)
-    losses: list[float] = []
-
-    def closure() -> Tensor:
-        for p in params:
-            p.grad = None
-        value = loss()
-        value.backward()
-        losses.append(value.item())
-        return value
-
     while len(losses) < evals:
         opt.step(closure)
         if opt.last_step.stop_reason in ("converged", "no_progress"):

@@ -6,14 +6,13 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
+import automatic_physics as physics
 import torch
+from automatic_physics import Made, sequence
 from torch import Tensor, nn
 
 from fuse_lib import data, problems
-
-Made = tuple[list[nn.Parameter], Callable[[], Tensor]]  # the parameters, and () → the loss
 
 
 @dataclass(frozen=True)
@@ -80,117 +79,6 @@ def _net(name: str, n: int, layers: list[int], activation: type[nn.Module], deca
         return params, loss
 
     return make
-
-
-def sequence(widths: list[int], activation: type[nn.Module], seed: int) -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        parts: list[nn.Module] = []
-        for a, b in pairwise(widths):
-            parts += [nn.Linear(a, b, dtype=torch.float64), activation()]
-    return nn.Sequential(*parts[:-1])
-
-
-def _poisson(seed: int) -> Made:
-    """u'' = −(4π)² sin 4πx on [0, 1], u = 0 at the ends, by a tanh net of two layers of 20: residuals at 64 points."""
-    net, x = sequence([1, 20, 20, 1], nn.Tanh, seed), torch.linspace(0, 1, 64, dtype=torch.float64)[:, None]
-    force, ends = (4 * torch.pi) ** 2 * torch.sin(4 * torch.pi * x), x[[0, -1]]
-
-    def loss() -> Tensor:
-        at = x.clone().requires_grad_()
-        u1 = torch.autograd.grad(net(at).sum(), at, create_graph=True)[0]
-        u2 = torch.autograd.grad(u1.sum(), at, create_graph=True)[0]
-        return 1e-3 * (u2 + force).square().mean() + 10.0 * net(ends).square().mean()
-
-    return list(net.parameters()), loss
-
-
-def _convection(seed: int) -> Made:
-    """u_t + 5 u_x = 0 on [0, 2π] × [0, 1], u(x, 0) = sin x, periodic, by a tanh net of two layers of 20."""
-    net = sequence([2, 20, 20, 1], nn.Tanh, seed)
-    axis, time = torch.linspace(0, 2 * torch.pi, 24, dtype=torch.float64), torch.linspace(0, 1, 12, dtype=torch.float64)
-    inside, first = torch.cartesian_prod(axis, time), torch.cartesian_prod(axis, time[:1])
-    left, right = torch.cartesian_prod(axis[:1], time), torch.cartesian_prod(axis[-1:], time)
-
-    def loss() -> Tensor:
-        at = inside.clone().requires_grad_()
-        du = torch.autograd.grad(net(at).sum(), at, create_graph=True)[0]
-        start = (net(first) - torch.sin(first[:, :1])).square().mean()
-        return (du[:, 1] + 5.0 * du[:, 0]).square().mean() + start + (net(left) - net(right)).square().mean()
-
-    return list(net.parameters()), loss
-
-
-def _derivatives(u: Tensor, at: Tensor) -> Tensor:
-    """du/d(at), a row a point."""
-    return torch.autograd.grad(u.sum(), at, create_graph=True)[0]
-
-
-def _oscillator(seed: int) -> Made:
-    """u'' + 4u' + 400u = 0 on [0, 1], u(0) = 1, u'(0) = 0, by a tanh net of two layers of 20, at 64 points."""
-    net, t = sequence([1, 20, 20, 1], nn.Tanh, seed), torch.linspace(0, 1, 64, dtype=torch.float64)[:, None]
-
-    def loss() -> Tensor:
-        at = t.clone().requires_grad_()
-        u = net(at)
-        u1 = _derivatives(u, at)
-        u2 = _derivatives(u1, at)
-        return 1e-4 * (u2 + 4 * u1 + 400 * u).square().mean() + (u[0] - 1).square().sum() + 0.01 * u1[0].square().sum()
-
-    return list(net.parameters()), loss
-
-
-def _reaction(seed: int) -> Made:
-    """u_t = 3u(1 − u) on [0, 2π] × [0, 1], u(x, 0) a bell at π, periodic, by a tanh net of two layers of 20."""
-    net = sequence([2, 20, 20, 1], nn.Tanh, seed)
-    axis, time = torch.linspace(0, 2 * torch.pi, 24, dtype=torch.float64), torch.linspace(0, 1, 12, dtype=torch.float64)
-    inside, first = torch.cartesian_prod(axis, time), torch.cartesian_prod(axis, time[:1])
-    left, right = torch.cartesian_prod(axis[:1], time), torch.cartesian_prod(axis[-1:], time)
-    bell = torch.exp(-0.5 * ((first[:, :1] - torch.pi) / (torch.pi / 4)) ** 2)
-
-    def loss() -> Tensor:
-        at = inside.clone().requires_grad_()
-        u = net(at)
-        residual = _derivatives(u, at)[:, 1:] - 3 * u * (1 - u)
-        ends = (net(left) - net(right)).square().mean()
-        return residual.square().mean() + (net(first) - bell).square().mean() + ends
-
-    return list(net.parameters()), loss
-
-
-def _burgers(seed: int) -> Made:
-    """u_t + u u_x = 0.05 u_xx on [−1, 1] × [0, 1], u(x, 0) = −sin πx, u(±1, t) = 0, by a tanh net, 20 and 20."""
-    net = sequence([2, 20, 20, 1], nn.Tanh, seed)
-    axis, time = torch.linspace(-1, 1, 24, dtype=torch.float64), torch.linspace(0, 1, 12, dtype=torch.float64)
-    inside, first = torch.cartesian_prod(axis, time), torch.cartesian_prod(axis, time[:1])
-    ends = torch.cartesian_prod(axis[[0, -1]], time)
-
-    def loss() -> Tensor:
-        at = inside.clone().requires_grad_()
-        u = net(at)
-        du = _derivatives(u, at)
-        residual = du[:, 1:] + u * du[:, :1] - 0.05 * _derivatives(du[:, 0], at)[:, :1]
-        start = (net(first) + torch.sin(torch.pi * first[:, :1])).square().mean()
-        return residual.square().mean() + start + net(ends).square().mean()
-
-    return list(net.parameters()), loss
-
-
-def _heat(seed: int) -> Made:
-    """u_t = 0.1 u_xx on [0, π] × [0, 1], u(x, 0) = sin 2x, u = 0 at the ends, by a tanh net of two layers of 20."""
-    net = sequence([2, 20, 20, 1], nn.Tanh, seed)
-    axis, time = torch.linspace(0, torch.pi, 24, dtype=torch.float64), torch.linspace(0, 1, 12, dtype=torch.float64)
-    inside, first = torch.cartesian_prod(axis, time), torch.cartesian_prod(axis, time[:1])
-    ends = torch.cartesian_prod(axis[[0, -1]], time)
-
-    def loss() -> Tensor:
-        at = inside.clone().requires_grad_()
-        du = _derivatives(net(at), at)
-        residual = du[:, 1] - 0.1 * _derivatives(du[:, 0], at)[:, 0]
-        start = (net(first) - torch.sin(2 * first[:, :1])).square().mean()
-        return residual.square().mean() + start + net(ends).square().mean()
-
-    return list(net.parameters()), loss
 
 
 def _counts(seed: int) -> Made:
@@ -282,17 +170,17 @@ def full_batch() -> list[Task]:
         Task("tanh net, digits", _net("digits", 600, [16, 10], tanh, 1e-4), False),
         Task("rosenbrock 20-d", _function(rosen20, _near(rosen20.x0(), 0.3)), False),
         Task("quadratic 1e4", _quadratic(1e4, 100), False),
-        Task("physics: poisson", _poisson, False, 10),
+        Task("physics: poisson", physics.poisson, False, 10),
         Task("softmax, fashion", _net("fashion-mnist-sample", 400, [10], tanh, 1e-3), False),
         Task("relu net, digits", _net("digits", 600, [16, 10], relu, 1e-4), False),
         Task("rosenbrock 2-d", _function(rosen2, _near(rosen2.x0(), 0.3)), False),
         Task("styblinski-tang 20-d", _function(tang, _box), False),
         Task("autoencoder, digits", _net("digits", 600, [16, 64], tanh, 0.0, "image"), False),
-        Task("physics: convection", _convection, False, 10),
-        Task("physics: oscillator", _oscillator, True, 10),
-        Task("physics: reaction", _reaction, True, 10),
-        Task("physics: burgers", _burgers, True, 10),
-        Task("physics: heat", _heat, True, 10),
+        Task("physics: convection", physics.convection, False, 10),
+        Task("physics: oscillator", physics.oscillator, True, 10),
+        Task("physics: reaction", physics.reaction, True, 10),
+        Task("physics: burgers", physics.burgers, True, 10),
+        Task("physics: heat", physics.heat, True, 10),
         Task("poisson regression", _counts, True),
         Task("beale 2-d", _function(beale, _near(beale.x0(), 0.3)), True),
         Task("matrix factors", _factors, True),
