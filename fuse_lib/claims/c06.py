@@ -63,7 +63,7 @@ def _said(where: tuple[str, str], d: Interval) -> str:
 
 
 CLAIMS = [
-    Claim("FUSE-PV classifies better than Adam (MNIST, Fashion-MNIST, KMNIST, USPS)", "summary, key results",
+    Claim("FUSE-PV classifies better than Adam (MNIST, Fashion-MNIST, KMNIST, USPS, CIFAR-10)", "summary, key results",
           ("06_runs.csv",), better_accuracy),
     Claim("FUSE-PV reaches a lower training loss than Adam on them", "summary, mechanism 1", ("06_runs.csv",),
           lower_loss),

@@ -467,7 +467,7 @@ own, opt = run(Stalled(), rows, promise=True)
 print(f"your rule: loss {own.loss.iloc[-1]:.3f} after {len(own)} evaluations, {int(own.second.sum())} of them L-BFGS; auto: {trace.loss.iloc[-1]:.3f} after {len(trace)}")
 
 # %% [markdown]
-# A rule that goes back sets `returns = True` and is then asked in the second phase as well: `fuse_lib/optim/auto.py` is one, in less than 200
+# A rule that goes back sets `returns = True` and is then asked in the second phase as well: `fuse_lib/optim/auto.py` is one, in some 200
 # lines.
 #
 # ## Summary
