@@ -372,8 +372,9 @@ print(f"cases in which 20 evaluations of Adam found nothing lower than where it 
 
 # %% [markdown]
 # **What you see.** In nine cases of ten Adam finds nothing lower within twenty evaluations, on *convection* too, where it would have been faster from
-# the start. L-BFGS has gone down into a valley that is narrow across; steps of Adam's length leave it at once, and need a hundred
-# evaluations to come back to the same loss. **So the time to be careful is before the switch**; that is what the wait in section 3 is for.
+# the start. L-BFGS has gone down into a valley that is narrow across; steps of Adam's length leave it at once,
+# and in seven cases of ten not even sixty evaluations bring them back to the same loss. **So the time to be careful is before the switch**; that is what the
+# wait in section 3 is for.
 #
 # (The target of $10^{-3}$ was chosen on two of the design tasks; the table has others. At $10^{-2}$, where tasks take ten to sixty evaluations, three
 # steps of Adam weigh more.)
