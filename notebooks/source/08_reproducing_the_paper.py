@@ -14,7 +14,7 @@
 #
 # **You need first**: [03 · FUSE-PV](03_fuse_pv.ipynb). Paired differences are explained in section 4 of [05](05_switchover_criteria.ipynb).
 #
-# **Minutes**: 25 to read, 1 to run. With `profile="full"`: about 30, on CIFAR-10.
+# **Minutes**: 25 to read, 1 to run. With `profile="full"`, on CIFAR-10: 18 on one core.
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -30,7 +30,7 @@ epochs: int = 8  # of a live run, in minibatches drawn
 adam_epochs: int = 3  # before L-BFGS begins, as in the reference code
 batch: int = 100  # rows of a minibatch; the reference code has 512
 seed: int = 0  # of the live runs: initial parameters and the order of the rows
-profile: str = "quick"  # "full": CIFAR-10, batch 512, 7 epochs, one seed; about half an hour
+profile: str = "quick"  # "full": CIFAR-10, batch 512, 7 epochs, one seed; 18 minutes on one core
 device: str = "auto"  # "cpu", "cuda", … ; "auto" takes a GPU where there is one
 out: str = ""  # a CSV file for the one-row summary of this run
 
