@@ -53,14 +53,20 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, loss: Tensor | float, grad_norm_sq: Tensor, *others: Tensor | None) -> None:
-        """Queue one observation: 0-d tensors; a loss may be a float. others: mean_norm_sq, curvature."""
+    def add(
+        self,
+        loss: Tensor | float,
+        grad_norm_sq: Tensor,
+        mean_norm_sq: Tensor | None = None,
+        curvature: Tensor | None = None,
+    ) -> None:
+        """Queue one observation (0-d tensors; a loss may be a float). Nothing is read."""
         wide = torch.float32 if grad_norm_sq.device.type == "mps" else torch.float64
         norm = grad_norm_sq.to(wide)
         loss = loss.to(norm) if isinstance(loss, Tensor) else torch.full_like(norm, loss)
-        others = [*others, None, None][:2]
-        unknown = torch.full_like(norm, math.nan) if None in others else norm
-        self._rows.append(torch.stack([loss, norm, *(unknown if o is None else o.to(norm) for o in others)]))
+        unknown = torch.full_like(norm, math.nan) if mean_norm_sq is None or curvature is None else norm
+        others = [unknown if value is None else value.to(norm) for value in (mean_norm_sq, curvature)]
+        self._rows.append(torch.stack([loss, norm, *others]))
 
     def read(self, last: int, read) -> list[Observation]:
         """All of them on the host, by one transfer. The newest is of iteration `last`.
