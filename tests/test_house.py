@@ -68,9 +68,10 @@ def test_the_optimizers_layers_import_one_way():
     """Each file of optim/ imports only files that stand before it here; nothing above imports the rest of fuse_lib."""
     order = [
         "line_search", "direction", "gram", "blocks", "closure", "observation", "report", "processes", "vectors",
-        "history", "rule", "auto", "switchover", "first_order", "point", "promise", "method", "differences",
-        "quasi_newton", "conjugate_gradients", "newton_cg", "adahessian", "second_order", "second_state", "handover",
-        "plain", "methods", "options", "checkpoint", "blend", "fuse", "lbfgs", "anchored", "__init__",
+        "history", "rule", "checks", "criteria", "schedules", "auto", "switchover", "first_order", "point",
+        "promise", "method", "differences", "quasi_newton", "conjugate_gradients", "newton_cg", "adahessian",
+        "second_order", "second_state", "handover", "plain", "methods", "options", "watch", "checkpoint", "blend",
+        "fuse", "lbfgs", "anchored", "__init__",
     ]  # fmt: skip
     files = sorted((ROOT / "fuse_lib" / "optim").glob("*.py"))
     assert sorted(order) == sorted(f.stem for f in files)

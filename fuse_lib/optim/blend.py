@@ -16,14 +16,12 @@ from fuse_lib.optim.report import StepReport
 from fuse_lib.optim.second_order import SecondOrder
 
 
-def blend(
-    theta: float, first: FirstOrder, second: SecondOrder, start: Point, run: Counted, report: StepReport
-) -> float | None:
+def blend(theta: float, first: FirstOrder, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
     """One step, 0 < θ < 1; x^A alone where the search fails. .grad must be the start's.
 
-    Returns the cosine of the angle between the two steps, None where only one was made.
+    The report gets the cosine of the angle between the two steps, where both were made.
     """
-    vectors, cosine = second.vectors, None
+    vectors = second.vectors
     grads = vectors.grads()  # the search will leave those of its last trial
     found = second.iterate(start, run, run.left - (not second.full_batch))  # one is kept for y
     report.set(step_length=found.t, stop_reason=found.stop_reason)
@@ -42,8 +40,7 @@ def blend(
         x = x_first
     else:
         x = theta * x_first + (1.0 - theta) * found.end.x
-        cosine = ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan
-        report.set(cosine=cosine)
+        report.set(cosine=ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan)
     vectors.restore(start.x)  # for what is frozen but has a gradient, torch's step has moved it
     vectors.place(x)
     if second.full_batch:
@@ -52,4 +49,3 @@ def blend(
         end = second.evaluate(run)
         second.method.remember(start, end)
         report.set(loss_after=second.loss_of(end), pair=second.method.pair_verdict())
-    return cosine

@@ -24,8 +24,8 @@ from fuse_lib.optim.plain import decode, encode, extract, flatten, insert, unfla
 from fuse_lib.optim.processes import local
 from fuse_lib.optim.second_order import SecondOrder
 
-_OWN = ("_first", "_rule", "_options", "_second", "_collector", "_memory", "_backlog", "_calls", "_theta", "_entered",
-        "_cosine")  # fmt: skip
+_OWN = ("_first", "_rule", "_options", "_second", "_collector", "_memory", "_watch", "_calls", "_theta",
+        "_entered")  # fmt: skip
 
 
 class Saved(Optimizer):
@@ -45,15 +45,15 @@ class Saved(Optimizer):
             "theta": self._theta,
             "collect": self._collector.left,
             "entered": self._entered,
-            "cosine": float(self._cosine),
+            "cosine": float(self._watch.cosine),
             "rule": encode(str(self._rule)),
             "first_order": encode(self._first_name()),
             "second_order": encode(self._options.second_order),
             **dict(flatten(self._memory, "memory")),
         }
         if self._options.check_every > 1:
-            numbers["backlog"] = self._backlog.state(self._options.check_every)
-            numbers["queued"] = len(self._backlog)
+            numbers["backlog"] = self._watch.backlog.state(self._options.check_every)
+            numbers["queued"] = len(self._watch.backlog)
         pieces = {}
         if self._second is not None and second_state.in_use(self._second):
             more, vectors = second_state.state(self._second)
@@ -108,8 +108,8 @@ class Saved(Optimizer):
         self._theta = numbers.get("theta", self._rule.first())
         self._collector.left = numbers.get("collect", 0)
         self._entered = numbers.get("entered", False)
-        self._cosine = numbers.get("cosine", math.nan)
-        self._backlog.load(numbers.get("backlog"), numbers.get("queued", 0))
+        self._watch.cosine = numbers.get("cosine", math.nan)
+        self._watch.backlog.load(numbers.get("backlog"), numbers.get("queued", 0))
         self._report = None
         self._load_rule(numbers["rule"], numbers["memory"])
 

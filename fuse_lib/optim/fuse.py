@@ -10,7 +10,6 @@ in `second_order.py`, both at once in `blend.py`, the switch in `switchover.py`.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 
@@ -24,7 +23,7 @@ from fuse_lib.optim.blend import blend
 from fuse_lib.optim.checkpoint import Saved
 from fuse_lib.optim.closure import Counted, scalar, scalar_or_none
 from fuse_lib.optim.first_order import FirstOrder
-from fuse_lib.optim.observation import Backlog, Observation
+from fuse_lib.optim.observation import Observation
 from fuse_lib.optim.options import Options, check_lr
 from fuse_lib.optim.point import Point
 from fuse_lib.optim.report import StepReport
@@ -32,6 +31,7 @@ from fuse_lib.optim.rule import Decision
 from fuse_lib.optim.second_order import SecondOrder
 from fuse_lib.optim.switchover import Never, Rule, parse
 from fuse_lib.optim.vectors import Vectors
+from fuse_lib.optim.watch import Watch
 
 DEFAULT_RULE = "auto"
 PHASES = {1.0: "first_order", 0.0: "second_order"}
@@ -135,11 +135,10 @@ class Fuse(Saved):
         self._second: SecondOrder | None = None
         self._collector = handovers.Collector(self._usable(), options.history_size, options.full_batch, rule)
         self._memory = rule.memory()
-        self._backlog = Backlog()
+        self._watch = Watch(rule, options)
         self._calls = 0
         self._theta = _valid_theta(rule.first(), rule)
         self._entered = False  # whether the second phase has begun, and with it its metric is fixed
-        self._cosine = math.nan
         self._report: StepReport | None = None
         super().__init__(groups, defaults)
         self._link()
@@ -238,7 +237,11 @@ class Fuse(Saved):
     def _first_order_step(self, run: Counted | None) -> tuple[object, list[Observation]]:
         value = None if run is None else run.value()
         self._report = report = StepReport(phase="first_order", theta=1.0, loss=scalar_or_none(value))
-        seen, finite = self._observe(run is not None, value, report)
+        seen, finite = [Observation(self._calls + 1)], True
+        if self._watch.looks:
+            loss = None if run is None else scalar(value)
+            second = self._second_phase()
+            seen, finite = self._watch.first_order(self._calls + 1, loss, self._first, second, report)
         if all(p.grad is None for group in self.param_groups for p in group["params"]):
             report.set(stop_reason="no_gradient")  # torch's optimizers say nothing; the step is theirs all the same
         if not finite:
@@ -260,32 +263,6 @@ class Fuse(Saved):
             self._count(seen)  # the step is done; only the look back from its end failed
             raise
 
-    def _observe(self, evaluated: bool, value: object, report: StepReport) -> tuple[list[Observation], bool]:
-        """(the observations that are on the host now, whether the newest is finite as far as is known)."""
-        iteration, options = self._calls + 1, self._options
-        if not self._rule.reads and not options.skip_nonfinite:
-            return [Observation(iteration)], True
-        vectors = self._second_phase().vectors
-        norm_sq = vectors.squared_norm()
-        if vectors.processes.alone:
-            report.set(grad_norm=lambda: math.sqrt(norm_sq))
-        reads, one_function = self._rule.reads, options.full_batch
-        mean = self._first.mean_norm_sq(vectors) if "mean_norm_sq" in reads and not one_function else None
-        curvature = self._second_phase().curvature() if "curvature" in reads and one_function else None
-        self._backlog.add(scalar(value) if evaluated else math.nan, norm_sq, mean, curvature)
-        if iteration % options.check_every and not options.skip_nonfinite:
-            return [], True
-        told = self._told()
-        seen = [observation._replace(**told) for observation in self._backlog.read(iteration, vectors.read)]
-        newest = seen[-1]
-        report.set(grad_norm=math.sqrt(newest.grad_norm_sq))
-        return seen, math.isfinite(newest.grad_norm_sq) and (math.isfinite(newest.loss) or not evaluated)
-
-    def _told(self) -> dict[str, bool]:
-        """What an Observation holds of the optimizer's settings."""
-        groups = self.param_groups
-        return {"full_batch": self._options.full_batch, "maximize": bool(groups and groups[0].get("maximize", False))}
-
     # ---- second phase, and the blend
     def _second_order_step(self, run: Counted) -> tuple[object, list[Observation]]:
         report = StepReport(phase=self.phase, theta=self._theta)
@@ -293,20 +270,14 @@ class Fuse(Saved):
         start = second.start(run, reuse=self._theta == 0.0)
         value = start.value
         report.set(loss=start.loss_read, grad_norm=start.grad_norm)
-        seen = Observation(self._calls + 1, start.loss_read, start.grad_norm**2, self._cosine, theta=self._theta)
         if not start.finite:
             report.set(stop_reason="non_finite")
         elif self._theta == 0.0:
             self._iterate(second, start, run, report)
         else:
-            cosine = blend(self._theta, self._first, second, start, run, report)
-            self._cosine = self._cosine if cosine is None else cosine
+            blend(self._theta, self._first, second, start, run, report)
         self._report = report
-        if self._rule.returns:
-            after, stop = report.loss_after, report.stop_reason
-            seen = seen._replace(loss_after=math.nan if after is None else after, evals=run.calls, stop_reason=stop,
-                                 **self._told())  # fmt: skip
-        return value, [seen]
+        return value, [self._watch.second_order(self._calls + 1, second, report, run.calls)]
 
     def _iterate(self, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
         """inner_steps iterations on one closure (θ = 0)."""

@@ -68,10 +68,11 @@ class Backlog:
         others = [unknown if value is None else value.to(norm) for value in (mean_norm_sq, curvature)]
         self._rows.append(torch.stack([loss, norm, *others]))
 
-    def read(self, last: int, read) -> list[Observation]:
+    def read(self, last: int, read, full_batch: bool = False, maximize: bool = False) -> list[Observation]:
         """All of them on the host, by one transfer. The newest is of iteration `last`.
 
         read: ([inner products], [values]) → lists of floats, as `Vectors.read`.
+        full_batch, maximize: of the optimizer.
         """
         if not self._rows:
             return []
@@ -80,7 +81,11 @@ class Backlog:
         self._rows.clear()
         first = last - len(losses) + 1
         rows = zip(losses, norms, means, curvatures, strict=True)
-        return [Observation(first + i, f, gg, mean_norm_sq=mm, curvature=sy) for i, (f, gg, mm, sy) in enumerate(rows)]
+        told = {"full_batch": full_batch, "maximize": maximize}
+        return [
+            Observation(call, loss, gg, mean_norm_sq=mm, curvature=sy, **told)
+            for call, (loss, gg, mm, sy) in enumerate(rows, first)
+        ]
 
     def state(self, size: int) -> Tensor:
         """(size, 4) float64 tensor that begins with what is queued."""

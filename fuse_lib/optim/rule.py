@@ -1,4 +1,4 @@
-"""What a switchover rule is. The rules themselves are in `switchover.py` and `auto.py`."""
+"""What a switchover rule is. The rules themselves are in `criteria.py`, `schedules.py` and `auto.py`."""
 
 from __future__ import annotations
 

@@ -22,9 +22,7 @@ from fuse_lib.optim.history import History
 from fuse_lib.optim.line_search import Sample, better, search
 from fuse_lib.optim.method import Direction, Evaluate, Method
 from fuse_lib.optim.point import Point, Search
-from fuse_lib.optim.vectors import Gradient, Vectors
-
-_IN_RANGE = (1e-30, math.inf)  # of a sum of squares in float32 that lost nothing to underflow or overflow
+from fuse_lib.optim.vectors import Gradient, Vectors, in_range
 
 
 @dataclass
@@ -147,7 +145,7 @@ class SecondOrder:
         penalty = read["penalty"][0] if "penalty" in read else 0.0
         point.f, point.loss_read = self.vectors.objective(loss, penalty), loss
         gx, wide = read["gx"][0], self.vectors.wide
-        if not _IN_RANGE[0] < gx < _IN_RANGE[1] and g.dtype != wide:
+        if not in_range(gx) and g.dtype != wide:
             terms = g.to(wide) * self.vectors.inward(point.x).to(wide)
             gx = self._in_range(gx, terms, terms)
         self._gx = math.sqrt(max(gx, 0.0))
@@ -295,13 +293,13 @@ class SecondOrder:
     def _in_range(self, product: float, a: Tensor, b: Tensor) -> float:
         """The inner product aᵀb as it is, or anew in float64 where float32 may have over- or underflowed."""
         wide = self.vectors.wide
-        if _IN_RANGE[0] < abs(product) < _IN_RANGE[1] or self.vectors.dtype == wide:
+        if in_range(abs(product)) or self.vectors.dtype == wide:
             return product
         return self.vectors.read([self.vectors.dot(a.to(wide), b.to(wide))])[0][0]
 
     def _norm_sq(self, norm_sq: float, g: Tensor) -> float:
         """‖·‖² of the plain gradient, which in the metric's variables is g, as it is or anew."""
-        if _IN_RANGE[0] < norm_sq < _IN_RANGE[1]:
+        if in_range(norm_sq):
             return norm_sq
         plain = self.vectors.inward(g)
         return self._in_range(norm_sq, plain, plain)

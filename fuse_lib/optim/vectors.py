@@ -21,9 +21,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from fuse_lib.optim.processes import Processes, like, local, local_gradient
 
+IN_RANGE = (1e-30, math.inf)  # of a sum of squares in float32 that lost nothing to underflow or overflow
 MOST_KEPT = 4  # vectors that were given back: x, two gradients, a direction
 
 
@@ -169,15 +171,30 @@ class Vectors:
         ab = a * b
         return (self.dot(ab, ab),)
 
-    def squared_norm(self) -> Tensor:
-        """‖g‖² of the gradient, 0-d, accumulated in float64, whose range is that of any float32 gradient."""
-        g = self._plain_gradient()
-        weighted = g if self.weights is None else g * self.weights.sqrt()
-        self.give(g)
-        norm_sq = torch.linalg.vector_norm(weighted, dtype=self.wide).square()
+    def squared_norm(self, wide: bool = False) -> Tensor:
+        """‖g‖² of the gradient (this process's share of it), 0-d of the widest dtype, without a copy where that goes.
+
+        wide: accumulated in that dtype, whose range is that of any float32 gradient. Otherwise what is not `in_range`
+        may have been lost.
+        """
+        grads = [p.grad for p in self.params if p.requires_grad and p.grad is not None]
+        as_they_are = self._simple and bool(grads) and all(g.layout is torch.strided for g in grads)
+        as_they_are &= self.weights is None and not self._any_decay()
+        if as_they_are and not (wide and self.dtype != self.wide):
+            norm_sq = get_total_norm(grads).to(self.wide).square()
+        else:
+            g = self._plain_gradient()
+            weighted = g if self.weights is None else g * self.weights.sqrt()
+            self.give(g)
+            norm_sq = torch.linalg.vector_norm(weighted, dtype=self.wide).square()
         # A frozen parameter is no part of the norm, but torch's optimizers step along a gradient that it still has.
         stale = [p.grad for p in self.params if p.grad is not None and not p.requires_grad]
         return norm_sq + sum(self.flat([g]).mul(0.0).sum() for g in stale) if stale else norm_sq  # 0 · inf is NaN
+
+    @property
+    def maximize(self) -> bool:
+        """Whether the closure's value is to go up."""
+        return self._sign() < 0
 
     @property
     def wide(self) -> torch.dtype:
@@ -383,6 +400,11 @@ class Vectors:
         for piece, p, decay, share in zip(pieces, self.params, decays, self.processes.shares, strict=True):
             if decay:
                 yield piece, p, float(decay), share
+
+
+def in_range(sum_of_squares: float) -> bool:
+    """Whether a sum of squares was in float32's range, so that nothing was lost."""
+    return IN_RANGE[0] < sum_of_squares < IN_RANGE[1]
 
 
 def _real(t: Tensor) -> Tensor:

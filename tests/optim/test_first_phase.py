@@ -7,6 +7,7 @@ import torch
 from torch import optim
 
 from fuse_lib import Fuse
+from fuse_lib.optim.vectors import Vectors
 from tests.optim.tools import closure_for, flat, groups_of, minibatches, net
 
 FIRST = {
@@ -116,6 +117,39 @@ def test_a_gradient_that_a_frozen_parameter_still_has_is_looked_at_too(stale):
     assert torch.equal(free, torch.ones(3)) != finite
     if finite:
         assert opt.last_step.grad_norm == pytest.approx(math.sqrt(12))
+
+
+@pytest.mark.parametrize("check_every", [1, 2])
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1.0, 1e18, 1e25, 3e37])
+def test_the_norm_of_a_gradient_has_the_range_of_the_gradient(size, check_every):
+    """The squares of many float32 numbers are none of float32's."""
+    params = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 1)]
+    opt = Fuse(params, switchover="gradnorm:1e-300", skip_nonfinite=True, check_every=check_every)
+
+    def closure():
+        for p in params:
+            p.grad = torch.full_like(p, size)
+        return torch.tensor(0.0)
+
+    opt.step(closure)
+    assert opt.last_step.stop_reason is None
+    assert opt.last_step.grad_norm == pytest.approx(2 * size, rel=1e-5)
+
+
+def test_the_norm_of_a_gradient_is_taken_without_a_copy(monkeypatch):
+    params = [torch.nn.Parameter(torch.ones(n)) for n in (3, 2)]
+    opt = Fuse(params, switchover="gradnorm:1e-9")
+    monkeypatch.setattr(Vectors, "gradient", None)
+    monkeypatch.setattr(Vectors, "flat", None)
+    monkeypatch.setattr(Vectors, "_plain_gradient", None)
+
+    def closure():
+        for p in params:
+            p.grad = 2 * p.detach()
+        return 7.0
+
+    opt.step(closure)
+    assert opt.last_step.grad_norm == pytest.approx(math.sqrt(20))
 
 
 def test_the_switch_comes_after_exactly_k_steps():

@@ -126,11 +126,13 @@ def test_linear_theta_goes_from_adam_through_blends_to_lbfgs():
 def test_aligned_theta_follows_the_last_cosine():
     model, x, y = net()
     opt = Fuse(model.parameters(), lr=1e-2, switchover="theta:aligned")
+    thetas = set()
     for _ in range(8):
         opt.step(closure_for(opt, model, x, y))
-    cosine = opt.last_step.cosine
-    opt.step(closure_for(opt, model, x, y))
-    assert opt.theta == pytest.approx(0.95 - 0.9 * min(1.0, max(0.0, cosine)), abs=1e-12)
+        cosine = opt.last_step.cosine
+        assert opt.theta == pytest.approx(0.95 - 0.9 * min(1.0, max(0.0, cosine)), abs=1e-12)
+        thetas.add(opt.theta)
+    assert len(thetas) == 8
 
 
 @pytest.mark.parametrize("make", [lambda p: LBFGS(p, full_batch=True), lambda p: LBFGS(p)], ids=["full", "plain"])
