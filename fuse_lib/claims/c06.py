@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from fuse_lib.claims.core import Claim, Finding, with_interval
@@ -40,22 +41,24 @@ def better_accuracy(runs: pd.DataFrame) -> Finding:
 
 
 def lower_loss(runs: pd.DataFrame) -> Finding:
-    """Training loss at equal gradient evaluations, in percent of that of tuned Adam with cosine decay."""
-    base = runs[runs.contestant == "adam_cosine"].groupby(["dataset", "model"]).train_loss.mean().rename("base")
-    runs = runs.join(base, on=["dataset", "model"])
-    runs["loss"] = 100 * runs.train_loss / runs.base
-    found = _differences(runs, "loss", "adam_cosine")
-    ahead, behind = sum(d.high < 0 for d in found.values()), sum(d.low > 0 for d in found.values())
+    """Training loss at equal gradient evaluations over that of tuned Adam with cosine decay, seed by seed."""
+    found = _differences(runs.assign(log_loss=np.log(runs.train_loss)), "log_loss", "adam_cosine")
+    found = {where: Interval(*np.exp(d[:3]), d.n) for where, d in found.items()}
+    ahead, behind = sum(d.high < 1 for d in found.values()), sum(d.low > 1 for d in found.values())
     best, worst = (f(found, key=lambda w: found[w].mean) for f in (min, max))
     effect = (
-        f"training loss against tuned Adam with cosine decay: clearly lower on {ahead} and higher on {behind} of "
-        f"{len(found)}, from {_said(best, found[best])} to {_said(worst, found[worst])} % of Adam's"
+        f"training loss over that of tuned Adam with cosine decay: clearly lower on {ahead} and higher on {behind} of "
+        f"{len(found)}, from {_ratio(best, found[best])} to {_ratio(worst, found[worst])} times Adam's"
     )
     if ahead == len(found):
         return Finding("holds", effect)
     if ahead:
-        return Finding("depends", effect, "data and model")
+        return Finding("depends", effect, "data, model and the second phase's batches")
     return Finding("does not hold" if behind else "not shown", effect)
+
+
+def _ratio(where: tuple[str, str], d: Interval) -> str:
+    return f"{with_interval(d, 2, sign=False)} ({where[0]}, {MODELS[where[1]]})"
 
 
 def _said(where: tuple[str, str], d: Interval) -> str:
