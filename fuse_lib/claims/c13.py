@@ -53,11 +53,14 @@ def thresholds_travel(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
             for scale in (1.0, some[unit])
         )
         spans.append(min(np.ptp(own), np.ptp(relative)))
-        said.append(f"{symbol} {np.ptp(own):.1f} decades, {np.ptp(relative):.1f} in units of the start")
+        said.append(
+            f"{symbol} {np.ptp(own):.1f} decades over {len(own)} tasks, {np.ptp(relative):.1f} in units of the start"
+        )
     never = 1 - fuse[fuse.rule != "step"].fired.mean()
     effect = (
-        f"the threshold at which half of the runs switch varies over {fuse.task.nunique()} tasks by {'; '.join(said)}; "
-        f"over the ranges tried (1e-6 to 10, 1e-5 to 1) {100 * never:.0f} % of the runs never switch"
+        f"the threshold at which half of the runs switch varies by {'; '.join(said)} ({fuse.task.nunique()} tasks in "
+        f"all; where it hardly ever fires there is none); over the ranges tried (1e-6 to 10, 1e-5 to 1) "
+        f"{100 * never:.0f} % of the runs never switch"
     )
     return Finding("does not hold" if max(spans) > 1 else "holds", effect)
 

@@ -64,7 +64,7 @@ torch.set_default_dtype(torch.float64)
 # more than curvature:
 #
 # - it has a **line search**, so that its steps are neither too long nor too short;
-# - the newest pair gives it a **scale**: one number, $\gamma = y^\top y/s^\top y$, even if everything else were lost;
+# - the newest pair gives it a **scale**: one number, $\gamma = s^\top y/y^\top y$, even if everything else were lost;
 # - on noisy gradients it is usually given **larger batches** (or several evaluations on one batch), so that it *averages*;
 # - and it has the **directions**: along which $s$ the gradient changes by which $y$. Only this is curvature in the full sense.
 #
@@ -211,9 +211,10 @@ def two_loop(pairs, g):
 # - **true**: $(s, y)$ as they are.
 # - **shuffled**: each $s$ beside the $y$ of another step. To be fair, the wrong $y$ is only allowed to differ in *direction across s*: it is turned so that
 #   $\lVert y\rVert$ and $s^\top y$ stay what they were. Then the pair is as admissible as before, and γ is the same.
-# - **identity**: $y \leftarrow \gamma s$ with the γ of the true pair, one pair. $-Hg$ is $-g/\gamma$: gradient descent with the scale of L-BFGS.
+# - **identity**: $y \leftarrow s/\gamma$ with the γ of the true pair, one pair. $-Hg$ is $-\gamma g$: gradient descent with the scale of L-BFGS.
 # - **steepest** (in the recorded runs): $-g$ and the line search, without even that number.
-# - **exact**: $-\lvert H\rvert^{-1}g$ from the true Hessian, which is given for nothing: an upper bound.
+# - **exact**: $-\lvert H\rvert^{-1}g$ from the true Hessian, which is given for nothing: what all the curvature at the point would give. (No upper bound
+#   where $f$ is not convex, as section 4 shows.)
 #
 # **Exercise 15.2** (code) Write `shuffled(s, y, wrong)`: $y$ with its part across $s$ turned to where `wrong` has its own.
 
@@ -416,8 +417,9 @@ pd.DataFrame({p: {"true": own[p]} | {arm: ratio(p, arm) for arm in arms} for p i
 # %% [markdown]
 # (True pairs: mean evaluations. The others: geometric mean of the ratio, with its interval.) **What you see.** This measure has no floor. A single
 # number of curvature needs 1.25, 1.87 and 3.26 times the evaluations of true pairs at κ = 10, 100 and 1000: **the more ill-conditioned, the more the
-# directions are worth**. On the plateau and on the linear net they are worth nothing that could be shown (1.05 [0.97, 1.15] and 1.34 [0.97, 1.85]):
-# there the scale is all. Shuffled pairs always need more than identity. Adam needs 6.9 times as many on the easiest valley and 0.68 times as many
+# directions are worth**. On the plateau and on the linear net they are worth nothing that could be shown (1.05 [0.97, 1.15] and 1.34 [0.97, 1.85]): to a gap
+# of 1e-4 the scale is all there. (Below it the directions take 3.7 powers of ten more on the plateau, by the table above.) Shuffled pairs always need more
+# than identity. Adam needs 6.9 times as many on the easiest valley and 0.68 times as many
 # from the start that is next to the saddle (section 6), and FUSE-PV about as many as Adam, for these places lie before its switch.
 #
 # **Exercise 15.3** $\log_{10}$ of the gap after the same number of evaluations: Adam −2.0; Adam on larger batches −1.2; steepest descent on these
@@ -475,7 +477,7 @@ right.set_xticks([1, 4, 16], ["1", "4", "16"])
 right.minorticks_off()
 right.legend(fontsize="small")
 fig.tight_layout()
-plots.show(fig, alt="Left: bars of the four steps of the ladder for ten noisy cases. Right: gap over batch size for five arms on one valley with noise.")
+plots.show(fig, alt="Left: bars of the four steps of the ladder for nine noisy cases. Right: gap over batch size for five arms on one valley with noise.")
 
 # %% [markdown]
 # **What you see.** (Six starts.) On the left, brown: the batch that L-BFGS wants costs Adam up to 1.4 powers of ten at equal cost. The green bars are
@@ -635,7 +637,8 @@ for label, some in (("without noise", exact), ("with noise", noisy)):
 #   [arXiv 1406.2572](https://arxiv.org/abs/1406.2572)
 # - A. Saxe, J. McClelland, S. Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep linear neural networks*, ICLR 2014,
 #   [arXiv 1312.6120](https://arxiv.org/abs/1312.6120)
-# - J. Barzilai, J. Borwein, *Two-point step size gradient methods*, IMA Journal of Numerical Analysis 8, 1988, [doi 10.1093/imanum/8.1.141](https://doi.org/10.1093/imanum/8.1.141)
+# - J. Barzilai, J. Borwein, *Two-point step size gradient methods*, IMA Journal of Numerical Analysis 8, 1988, [doi
+#   10.1093/imanum/8.1.141](https://doi.org/10.1093/imanum/8.1.141)
 # - J. Nocedal, S. Wright, *Numerical Optimization*, 2006, [doi 10.1007/978-0-387-40065-5](https://doi.org/10.1007/978-0-387-40065-5)
 #
 # **The course**: the [README](@repository@#the-course) has the map. Before this one:
