@@ -159,8 +159,8 @@ def _box(generator: torch.Generator) -> Tensor:
 
 def full_batch() -> list[Task]:
     """Eleven that `Auto` was designed on; of these, six were held out from its first design, whose misses led to the
-    present one. The others were written afterwards, and looked at when it was finished. Twenty seeds, for one and the same
-    switch point may take three times as long from one seed as from another.
+    present one. The others were written afterwards, and looked at when it was finished. Twenty seeds, for one and the
+    same switch point may take three times as long from one seed as from another.
     """
     beale = problems.beale()
     rosen2, rosen20, tang = problems.rosenbrock(), problems.rosenbrock(dim=20), problems.styblinski_tang(dim=20)
