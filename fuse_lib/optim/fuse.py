@@ -353,6 +353,7 @@ class Fuse(Saved):
         raise RuntimeError(
             f"step(): closure is None, but this step {why} (switchover {str(self._rule)!r}, phase {self.phase!r}); "
             "allowed is a function that clears the gradients, computes the loss, calls backward and returns it. "
+            "First-order steps go without one under a rule that does not read the loss, such as 'step:1000'. "
             "With a GradScaler, whose step() passes no closure: drop the scaler and run the closure under "
             "torch.autocast(dtype=torch.bfloat16), which needs none; or keep switchover='never'"
         )
