@@ -1,8 +1,8 @@
 """The optimizers. Importing this needs torch and the standard library only.
 
-Reading order: `switchover.py` (when), `fuse.py` (one step), `second_order.py` (one iteration of the
-second phase), `method.py` (what differs from method to method) and the methods that it names, then the parts they are
-made of: `direction.py`, `line_search.py`, `history.py`, `vectors.py`.
+Reading order: `switchover.py` (when; its rules are in `criteria.py`, `schedules.py` and `auto.py`), `fuse.py` (one
+step), `second_order.py` (one iteration of the second phase), `method.py` (what differs from method to method) and the
+methods that it names, then the parts they are made of: `direction.py`, `line_search.py`, `history.py`, `vectors.py`.
 """
 
 from fuse_lib.optim import switchover

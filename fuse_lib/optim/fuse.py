@@ -5,7 +5,8 @@ One call of `step(closure)` is
     observe → θ → the phase's step, or both blended → report
 
 and everything mathematical happens elsewhere: the first phase in torch's own optimizer (`first_order.py`), the second
-in `second_order.py`, both at once in `blend.py`, the switch in `switchover.py`.
+in `second_order.py`, both at once in `blend.py`, what is observed in `watch.py`, the switch in `switchover.py` and the
+rules that it names.
 """
 
 from __future__ import annotations

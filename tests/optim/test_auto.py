@@ -366,7 +366,7 @@ def test_without_a_closure_it_says_what_to_do():
     opt = Fuse(model.parameters(), switchover="auto")
     for p in model.parameters():
         p.grad = torch.ones_like(p)
-    with pytest.raises(RuntimeError, match=r"closure is None.*auto"):
+    with pytest.raises(RuntimeError, match=r"closure is None.*auto.*step:1000"):
         opt.step()
 
 
