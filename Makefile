@@ -14,7 +14,7 @@ help:
 	@echo "make lab        open the course in JupyterLab"
 	@echo "make notebooks  write notebooks/*.ipynb anew from notebooks/source and execute them"
 	@echo "make bench      time and count beside other optimizers, on an idle machine; tables in data/results"
-	@echo "make full       make the recorded tables of the notebooks anew: FUSE_DATA=folder; about ten core-hours"
+	@echo "make full       make the recorded tables of the notebooks anew: FUSE_DATA=folder; about fourteen core-hours"
 	@echo "make lint       ruff;  make format lets it correct"
 
 # The stamp is as old as pyproject.toml: a changed dependency installs, anything else does not.
