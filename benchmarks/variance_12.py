@@ -124,7 +124,7 @@ LBFGS_ALONE = {
         (100, "adaptive"),
         (50, "newest"),
         (50, "adaptive"),
-        (100, "newest"),
+        (100, "newest"),  # the textbooks' scale, with a long memory
         (10, "adaptive"),
         (10, "newest"),
     )
@@ -165,7 +165,7 @@ def there(path, **wanted) -> bool:
 
 def gaps(sets, seeds) -> None:
     for name in sets:
-        alone, second = (list(d)[: 3 if name in LARGE else None] for d in (LBFGS_ALONE, SECOND))
+        alone, second = (list(d)[: n if name in LARGE else None] for d, n in ((LBFGS_ALONE, 4), (SECOND, 3)))
         todo = [(r, 0) for r in alone] + [(r, s) for s in seeds for r in second]
         for recipe, seed in todo:
             if not there(RUNS, dataset=name, recipe=recipe, seed=seed):

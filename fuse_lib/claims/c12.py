@@ -41,19 +41,26 @@ def less_noise(directions: pd.DataFrame, race: pd.DataFrame) -> Finding:
 
 
 def fewer_passes(runs: pd.DataFrame) -> Finding:
-    """Adam, then anchored, over L-BFGS alone with its best history and scaling for each gap."""
-    alone = runs[runs.recipe.str.startswith("L-BFGS")].groupby("dataset")[list(GOALS)].min()
+    """Adam, then anchored, over L-BFGS alone with its best history for each gap: at the textbooks' scale of H₀, and at
+    the better one of both scales."""
+    alone = runs[runs.recipe.str.startswith("L-BFGS")]
+    measures = {"with the textbooks' scale": alone[alone.recipe.str.endswith("newest")], "at its best": alone}
     said, met = [], {}
-    for name in sorted(alone.index, key=list(NAMES).index):
-        ours = runs[(runs.dataset == name) & (runs.recipe == OURS)]
-        found = {g: (ours[g] / alone.loc[name, g]).dropna() for g in GOALS}
-        met[name] = all(len(v) == len(ours) and v.mean() <= GOALS[g] for g, v in found.items())
-        numbers = ", ".join(_said(interval(v)) for v in found.values())
-        said.append(f"{NAMES[name]} {numbers}")
-    effect = f"passes to 1e-3, 1e-4 over those of L-BFGS alone at its best: {'; '.join(said)}"
+    for measure, some in measures.items():
+        least, numbers = some.groupby("dataset")[list(GOALS)].min(), []
+        for name in sorted(least.index, key=list(NAMES).index):
+            ours = runs[(runs.dataset == name) & (runs.recipe == OURS)]
+            found = {g: (ours[g] / least.loc[name, g]).dropna() for g in GOALS}
+            met[measure, name] = all(len(v) == len(ours) and v.mean() <= GOALS[g] for g, v in found.items())
+            numbers.append(f"{NAMES[name]} {', '.join(_said(interval(v)) for v in found.values())}")
+        so_many = sum(fine for (what, _), fine in met.items() if what == measure)
+        said.append(f"{measure} ({so_many} of {len(least)} sets): {'; '.join(numbers)}")
+    effect = f"passes to 1e-3, 1e-4 over those of L-BFGS alone {'. Over L-BFGS '.join(said)}"
     if all(met.values()):
         return Finding("holds", effect)
-    return Finding("depends", effect, "the data set") if any(met.values()) else Finding("does not hold", effect)
+    if not any(met.values()):
+        return Finding("does not hold", effect)
+    return Finding("depends", effect, "how good the L-BFGS is that it is compared with")
 
 
 def nets(runs: pd.DataFrame) -> Finding:
