@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fuse_lib.claims.core import Claim, Finding, signed, with_interval
-from fuse_lib.lab.statistics import Interval, interval
+from fuse_lib.lab.statistics import Interval, geometric_mean, interval
 
 MIDDLE = "quadratic 1000"
 
@@ -104,9 +104,7 @@ def _best(runs: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _ratio(fuse: pd.DataFrame, others: pd.DataFrame, name: str) -> Interval:
-    logs = np.log(fuse[name] / _best(others, name)[name])
-    found = interval(logs)
-    return Interval(*(math.exp(v) for v in found[:3]), found.n)
+    return geometric_mean(fuse[name] / _best(others, name)[name])
 
 
 def _said(found: Interval, digits: int = 2) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from fuse_lib.claims.core import Claim, Finding, with_interval
-from fuse_lib.lab.statistics import Interval, interval
+from fuse_lib.lab.statistics import Interval, geometric_mean, interval
 
 NAMES = {"usps": "USPS", "mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 GOALS = {"passes 1e-03": 0.6, "passes 1e-04": 0.7}
@@ -23,11 +22,11 @@ def less_noise(directions: pd.DataFrame, race: pd.DataFrame) -> Finding:
         for what, some in directions[directions.batch == 32].groupby("what")
     }
     uncorrected = [r for r in error["gradient"] if r != SVRG]
-    gradient = _geometric(error["gradient"][SVRG] / error["gradient"][uncorrected].mean(axis=1))
-    direction = _geometric(error["direction"][SVRG] / error["direction"][PLAIN])
+    gradient = geometric_mean(error["gradient"][SVRG] / error["gradient"][uncorrected].mean(axis=1))
+    direction = geometric_mean(error["direction"][SVRG] / error["direction"][PLAIN])
     final = race[race.chosen & (race.dataset == "kmnist")]
     gaps = {r: g.set_index("seed").gap for r, g in final.groupby("recipe")}
-    over = {r: _said(_geometric(gaps[r] / gaps["Adam, cosine"])) for r in (PLAIN, SVRG)}
+    over = {r: _said(geometric_mean(gaps[r] / gaps["Adam, cosine"])) for r in (PLAIN, SVRG)}
     effect = (
         f"32 rows, USPS: squared error of SVRG's gradient over that of plain ones {_said(gradient)}, of its direction "
         f"over that with {PLAIN} {_said(direction)}; but gap after ten passes over tuned Adam's, KMNIST: SVRG "
@@ -69,18 +68,13 @@ def nets(runs: pd.DataFrame) -> Finding:
     for kind, some in final.groupby("net", sort=False):
         by = {r: g.set_index("seed").train_loss for r, g in some.groupby("recipe", sort=False)}
         for recipe in ("Adam, then full-batch L-BFGS", OURS):
-            ratio = _geometric(by[recipe] / by["Adam, cosine"])
+            ratio = geometric_mean(by[recipe] / by["Adam, cosine"])
             ahead.append(ratio.high < 1)
             said.append(f"{kind.upper()}, {recipe} {_said(ratio)}")
     effect = f"USPS, 12 passes, train loss over that of Adam with cosine decay: {'; '.join(said)}"
     if all(ahead):
         return Finding("holds", effect)
     return Finding("depends", effect, "the net") if any(ahead) else Finding("does not hold", effect)
-
-
-def _geometric(ratios: pd.Series) -> Interval:
-    found = interval(np.log(ratios.dropna()))
-    return Interval(*np.exp(found[:3]), found.n)
 
 
 def _said(found: Interval) -> str:

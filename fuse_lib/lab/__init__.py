@@ -58,7 +58,17 @@ from fuse_lib.lab.plan import expand, read
 from fuse_lib.lab.provenance import provenance
 from fuse_lib.lab.sensitivity import fired_at_half, main_effect, partial_rank_correlations
 from fuse_lib.lab.settings import Settings
-from fuse_lib.lab.statistics import Interval, Ratio, interval, paired, sign_test, variance_ratio, variance_shares
+from fuse_lib.lab.statistics import (
+    Interval,
+    Ratio,
+    best_in_hindsight,
+    geometric_mean,
+    interval,
+    paired,
+    sign_test,
+    variance_ratio,
+    variance_shares,
+)
 
 __all__ = [
     "COLUMNS",
@@ -69,8 +79,10 @@ __all__ = [
     "Result",
     "RunsFailed",
     "Settings",
+    "best_in_hindsight",
     "expand",
     "fired_at_half",
+    "geometric_mean",
     "grid",
     "interval",
     "keep_memory",

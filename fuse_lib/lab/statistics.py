@@ -54,6 +54,24 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
+def geometric_mean(ratios: Iterable[float], level: float = 0.95) -> Interval:
+    """The geometric mean of ratios and its confidence interval: that of their logarithms, taken back.
+
+    A half and a double cancel in it. ratios: numbers > 0, NaN among them left out. level: as in `interval`.
+
+    Raises:
+        ValueError: a ratio that is not positive, or what `interval` does not take.
+
+    >>> [round(x, 3) for x in geometric_mean([0.5, 2.0, 1.0])]
+    [1.0, 0.179, 5.595, 3]
+    """
+    ratios = [float(ratio) for ratio in ratios]
+    if any(ratio <= 0 for ratio in ratios):
+        raise ValueError(f"ratios: got {min(ratios)}; allowed are numbers > 0")
+    found = interval(map(math.log, ratios), level)
+    return Interval(*map(math.exp, found[:3]), found.n)
+
+
 def paired(
     table: pd.DataFrame,
     value: str,
@@ -196,6 +214,36 @@ def variance_shares(
         name: Interval(*map(float, numbers), sizes[2])
         for name, *numbers in zip((one, other, "both", "rest"), shares(y), low, high, strict=True)
     }
+
+
+def best_in_hindsight(costs: pd.DataFrame) -> pd.Series:
+    """What the best of several fixed choices costs, repetition by repetition, were it known beforehand.
+
+    The column with the lowest mean is not simply taken: the lowest of several noisy means is low by luck as well (the
+    winner's curse), and no rule could match it. The rows are dealt out in turn to two halves, and each half pays for
+    the choice that is best on the other.
+
+    costs: a row a repetition, as a seed, in an order that means nothing; a column a choice. No NaN.
+
+    Returns: a value a row, with the same index.
+
+    Raises:
+        ValueError: fewer than four rows, no column, or a NaN.
+
+    >>> import pandas as pd
+    >>> best_in_hindsight(pd.DataFrame({"early": [10, 11, 30, 12], "late": [20, 21, 19, 22]})).tolist()
+    [10, 21, 30, 22]
+    """
+    if len(costs) < 4 or not len(costs.columns) or bool(costs.isna().any(axis=None)):
+        raise ValueError(
+            f"costs: got {len(costs)} rows and {len(costs.columns)} columns, {int(costs.isna().sum().sum())} values NaN"
+            "; allowed are four rows or more, a column or more, and no NaN"
+        )
+    paid = [costs.iloc[half::2][costs.iloc[1 - half :: 2].mean().idxmin()] for half in (0, 1)]
+    found = costs.iloc[:, 0].copy()
+    for half, some in enumerate(paid):
+        found.iloc[half::2] = some.to_numpy()
+    return found.rename("best in hindsight")
 
 
 def sign_test(more: int, fewer: int) -> float:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fuse_lib.lab import interval, paired, sign_test, variance_ratio, variance_shares
+from fuse_lib.lab import best_in_hindsight, geometric_mean, interval, paired, sign_test, variance_ratio, variance_shares
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.999])
@@ -163,3 +163,42 @@ def test_shares_are_those_of_the_sums_of_squares_and_add_up():
 def test_shares_need_a_balanced_table(broken, match):
     with pytest.raises(ValueError, match=match):
         variance_shares(broken(cells(lambda i, j: i)), "y", ("a", "b"))
+
+
+def test_a_geometric_mean_is_that_of_scipy_and_its_interval_that_of_the_logarithms():
+    ratios = np.random.default_rng(0).lognormal(0.3, 0.5, 12)
+    found = geometric_mean([*ratios, math.nan], 0.9)
+    logs = interval(np.log(ratios), 0.9)
+    assert found.mean == pytest.approx(stats.gmean(ratios))
+    assert (math.log(found.low), math.log(found.high), found.n) == pytest.approx((logs.low, logs.high, 12))
+
+
+@pytest.mark.parametrize("ratio", [0.0, -2.0])
+def test_a_ratio_is_positive(ratio):
+    with pytest.raises(ValueError, match=f"ratios: got {ratio}; allowed are numbers > 0"):
+        geometric_mean([1.0, ratio, 2.0])
+
+
+def test_the_best_in_hindsight_is_free_of_the_winners_curse():
+    """Ten choices that are all alike: the lowest mean is well below what they cost, the cross-fitted one is not."""
+    draw = np.random.default_rng(0)
+    luck, fair = [], []
+    for _ in range(200):
+        costs = pd.DataFrame(draw.normal(100.0, 10.0, (20, 10)))
+        luck.append(costs.mean().min())
+        fair.append(best_in_hindsight(costs).mean())
+    assert interval(luck).high < 98.0
+    assert interval(fair).low < 100.0 < interval(fair).high
+
+
+def test_the_best_in_hindsight_is_paid_on_the_rows_that_did_not_choose_it():
+    costs = pd.DataFrame({"a": [1, 9, 1, 9, 1], "b": [5, 5, 5, 5, 5]}, index=list("uvwxy"))
+    found = best_in_hindsight(costs)  # rows u, w, y say a; v, x say b
+    assert found.to_dict() == {"u": 5, "v": 9, "w": 5, "x": 9, "y": 5}
+    assert found.index.equals(costs.index)
+
+
+@pytest.mark.parametrize("costs", [{"a": [1.0, 2.0, 3.0]}, {}, {"a": [1.0, 2.0, math.nan, 3.0]}])
+def test_the_best_in_hindsight_of_too_little_is_an_error(costs):
+    with pytest.raises(ValueError, match=r"costs: got \d rows and \d columns"):
+        best_in_hindsight(pd.DataFrame(costs))
