@@ -102,7 +102,10 @@ def _claims(args: argparse.Namespace) -> int:
         return 0
     for row in claims.table().itertuples():
         print(f"{row.verdict.upper()}: {row.claim} ({row.source})")
-        print(f"    {row.effect}\n    notebook {row.notebook}; {row.tables}")
+        print(f"    {row.effect}")
+        if row.detail:
+            print(f"    ({row.detail})")
+        print(f"    notebook {row.notebook}; {row.tables}")
     return 0
 
 
@@ -133,9 +136,14 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("folder", help="where the CSV files are, in it or below")
     collect.add_argument("-o", "--table", help="the table to write (FOLDER/collected.csv)")
     collect.set_defaults(command=_collect)
-    claims = commands.add_parser("claims", help="what is claimed of FUSE, and what data/results says of it")
+    claims = commands.add_parser(
+        "claims", help="what is claimed of FUSE, and what data/results says of it, with all numbers"
+    )
     claims.add_argument(
-        "--write", type=Path, metavar="FILE", help="put the table between the two marks in a Markdown file"
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="put the table, headlines only, between the two marks in a Markdown file",
     )
     claims.add_argument("--check", type=Path, metavar="FILE", help="only say whether the file's table is current")
     claims.set_defaults(command=_claims)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from fuse_lib.claims.core import Claim, Finding
@@ -14,21 +16,24 @@ def solves_more(runs: pd.DataFrame) -> Finding:
         runs[runs.noise == "none"].pivot(index=["problem", "start"], columns="optimizer", values="solved").astype(bool)
     )
     parts = []
-    for other in ("Adam, cosine", "L-BFGS"):
+    for other, name in (("Adam, cosine", "Adam with cosine decay"), ("L-BFGS", "L-BFGS")):
         more, fewer = (solved["FUSE-PV"] & ~solved[other]).sum(), (~solved["FUSE-PV"] & solved[other]).sum()
-        parts.append((other, more, fewer, sign_test(more, fewer)))
-    effect = "; ".join(
-        f"{more} starts solved by FUSE-PV and not by {other}, {fewer} the other way (p = {p:.2g})"
-        for other, more, fewer, p in parts
-    )
+        parts.append((name, more, fewer, sign_test(more, fewer)))
+    said = "; ".join(f"FUSE-PV {more}, {name} {fewer} (p = {p:.2g})" for name, more, fewer, p in parts)
+    effect = f"of {len(solved)} starts, solved by only one of the two: {said}"
+    detail = f"{solved.index.unique('problem').size} functions without noise; sign test"
+    finding = partial(Finding, effect=effect, detail=detail)
     ahead = [more > fewer and p < 0.05 for _, more, fewer, p in parts]
     if all(ahead):
-        return Finding("holds", effect)
-    return Finding("depends", effect, "the baseline") if any(ahead) else Finding("not shown", effect)
+        return finding("holds")
+    return finding("depends", on="the baseline") if any(ahead) else finding("not shown")
 
 
 def cures_saturation(runs: pd.DataFrame) -> Finding:
-    """On Rosenbrock's function with noise on the gradient: starts at which FUSE-PV ends below Adam."""
+    """On Rosenbrock's function with noise on the gradient: starts at which FUSE-PV ends below Adam.
+
+    The headline has the smallest and the largest noise, the detail those between.
+    """
     some = runs[(runs.problem == "rosenbrock") & (runs.noise == "fresh")]
     gaps = some.pivot(index=["sigma", "start"], columns="optimizer", values="gap")
     counts = (gaps["FUSE-PV"] < gaps["Adam"]).groupby("sigma").agg(["sum", "count"])
@@ -36,11 +41,13 @@ def cures_saturation(runs: pd.DataFrame) -> Finding:
     for sigma, (wins, n) in counts.iterrows():
         p = sign_test(wins, n - wins)
         better, worse = better + (p < 0.05 and 2 * wins > n), worse + (p < 0.05 and 2 * wins < n)
-        said.append(f"σ = {sigma:g}: below Adam from {wins} of {n} starts (p = {p:.2g})")
-    effect = "fresh noise, exact loss; " + "; ".join(said)
+        said.append(f"{wins} of {n} starts with noise σ = {sigma:g} (p = {p:.2g})")
+    effect = f"Rosenbrock's function: FUSE-PV ends below Adam from {said[0]}, from {said[-1]}"
+    detail = f"from {', '.join(said[1:-1])}; fresh noise on each gradient, exact loss, sign test"
+    finding = partial(Finding, effect=effect, detail=detail)
     if better and worse:
-        return Finding("depends", effect, "how large the noise is")
-    return Finding("holds" if better else "does not hold" if worse else "not shown", effect)
+        return finding("depends", on="how large the noise is")
+    return finding("holds" if better else "does not hold" if worse else "not shown")
 
 
 CLAIMS = [

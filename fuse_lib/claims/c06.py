@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
-from fuse_lib.claims.core import Claim, Finding, with_interval
+from fuse_lib.claims.core import DATASETS, Claim, Finding, above, below, extremes, unsigned, with_interval
 from fuse_lib.lab.statistics import Interval, paired
 
 MODELS = {"linear": "softmax regression", "mlp": "MLP", "cnn": "CNN", "densenet": "DenseNet"}
+BASELINES = {"adam_cosine": "Adam with cosine decay", "adam": "Adam with a constant rate"}
 
 
 def _differences(runs: pd.DataFrame, value: str, baseline: str) -> dict[tuple[str, str], Interval]:
@@ -21,48 +25,45 @@ def _differences(runs: pd.DataFrame, value: str, baseline: str) -> dict[tuple[st
 def better_accuracy(runs: pd.DataFrame) -> Finding:
     """In points of test accuracy, seed by seed, against Adam with cosine decay and Adam with a constant rate."""
     runs = runs.assign(points=100 * runs.test_accuracy)
-    effects, ahead, behind, cases = [], 0, 0, 0
-    for baseline, name in (("adam_cosine", "Adam with cosine decay"), ("adam", "Adam with a constant rate")):
-        found = _differences(runs, "points", baseline)
-        clear = [w for w, d in found.items() if d.high < 0 or d.low > 0]
-        more, fewer = sum(found[w].mean > 0 for w in clear), sum(found[w].mean < 0 for w in clear)
-        best, worst = (f(found, key=lambda w: found[w].mean) for f in (max, min))
-        effects.append(
-            f"against tuned {name} clearly ahead on {more} and behind on {fewer} of {len(found)} pairs of data set and "
-            f"model, from {_said(worst, found[worst])} to {_said(best, found[best])} points"
-        )
-        ahead, behind, cases = ahead + more, behind + fewer, cases + len(found)
-    effect = "test accuracy, " + "; ".join(effects)
+    found = {name: _differences(runs, "points", baseline) for baseline, name in BASELINES.items()}
+    ahead, behind, cases = (sum(map(count, found.values())) for count in (above, below, len))
+    decayed, constant = found.values()
+    worst, best = (with_interval(decayed[where]) for where in extremes(decayed))
+    effect = (
+        f"test accuracy minus tuned Adam's with cosine decay, points: clearly higher on {above(decayed)}, lower on "
+        f"{below(decayed)} of {len(decayed)} pairs of data and model; {worst} to {best}; against a constant rate "
+        f"{above(constant)} and {below(constant)}"
+    )
+    detail = "; ".join(f"against {name} from {_from_to(some, with_interval)} points" for name, some in found.items())
+    finding = partial(Finding, effect=effect, detail=detail)
     if ahead == cases:
-        return Finding("holds", effect)
+        return finding("holds")
     if ahead and behind:
-        return Finding("depends", effect, "data, model and baseline")
-    return Finding("does not hold" if behind else "not shown", effect)
+        return finding("depends", on="data, model and baseline")
+    return finding("does not hold" if behind else "not shown")
 
 
 def lower_loss(runs: pd.DataFrame) -> Finding:
     """Training loss at equal gradient evaluations over that of tuned Adam with cosine decay, seed by seed."""
     found = _differences(runs.assign(log_loss=np.log(runs.train_loss)), "log_loss", "adam_cosine")
     found = {where: Interval(*np.exp(d[:3]), d.n) for where, d in found.items()}
-    ahead, behind = sum(d.high < 1 for d in found.values()), sum(d.low > 1 for d in found.values())
-    best, worst = (f(found, key=lambda w: found[w].mean) for f in (min, max))
+    low, high = (unsigned(found[where]) for where in extremes(found))
     effect = (
-        f"training loss over that of tuned Adam with cosine decay: clearly lower on {ahead} and higher on {behind} of "
-        f"{len(found)}, from {_ratio(best, found[best])} to {_ratio(worst, found[worst])} times Adam's"
+        f"training loss over that of tuned Adam with cosine decay: clearly lower on {below(found, 1)}, higher on "
+        f"{above(found, 1)} of {len(found)} pairs of data and model; from {low} to {high} times"
     )
-    if ahead == len(found):
-        return Finding("holds", effect)
-    if ahead:
-        return Finding("depends", effect, "data, model and the second phase's batches")
-    return Finding("does not hold" if behind else "not shown", effect)
+    finding = partial(Finding, effect=effect, detail=f"from {_from_to(found, unsigned)} times")
+    if below(found, 1) == len(found):
+        return finding("holds")
+    if below(found, 1):
+        return finding("depends", on="data, model and the second phase's batches")
+    return finding("does not hold" if above(found, 1) else "not shown")
 
 
-def _ratio(where: tuple[str, str], d: Interval) -> str:
-    return f"{with_interval(d, 2, sign=False)} ({where[0]}, {MODELS[where[1]]})"
-
-
-def _said(where: tuple[str, str], d: Interval) -> str:
-    return f"{with_interval(d)} ({where[0]}, {MODELS[where[1]]})"
+def _from_to(found: dict[tuple[str, str], Interval], number: Callable[[Interval], str]) -> str:
+    """The lowest and the highest, and where."""
+    low, high = (f"{number(found[where])} ({DATASETS[where[0]]}, {MODELS[where[1]]})" for where in extremes(found))
+    return f"{low} to {high}"
 
 
 CLAIMS = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
-from fuse_lib.claims.core import Claim, Finding, with_interval
-from fuse_lib.lab.statistics import Interval, interval
+from fuse_lib.claims.core import Claim, Finding, above, below, extremes, middle, with_interval
+from fuse_lib.lab.statistics import interval
 
 SOFT = ("constant θ", "linear θ", "cosine θ", "aligned θ")
 FALLING = ("linear θ", "cosine θ")
@@ -19,45 +21,50 @@ def converges(held: pd.DataFrame) -> Finding:
     broken, looked = convex.violations.sum(), convex.steps.sum()
     closest = convex.groupby("inequality").closest.max()
     effect = (
-        f"its inequalities fail in {broken} of {looked:,} comparisons on {convex.problem.nunique()} convex tasks (the "
-        f"blend's reaches {closest['convexity']:.2f} of its bound, one whole step's {closest['together']:.2f})"
+        f"the inequalities of the course's proof fail in {broken} of {looked:,} comparisons on "
+        f"{convex.problem.nunique()} convex tasks; the closest reaches {closest.max():.2f} of its bound"
     )
+    detail = f"the blend's reaches {closest['convexity']:.2f} of its bound, one whole step's {closest['together']:.2f}"
+    finding = partial(Finding, effect=effect, detail=detail)
     if broken:
-        return Finding("does not hold", effect)
-    return Finding("depends", effect, "Adam's step (proved where it fades, is clipped, or θ reaches 0; with a constant "
-                   "rate to a neighbourhood only)")  # fmt: skip
+        return finding("does not hold")
+    return finding("depends", on="Adam's step (proved where it fades, is clipped, or θ reaches 0; with a constant rate "
+                   "to a neighbourhood only)")  # fmt: skip
 
 
 def beats_hard(runs: pd.DataFrame) -> Finding:
     """The best soft setting against the best of hard switch, L-BFGS and Adam, both chosen on the tuning seeds."""
     hard = [f for f in runs.family.unique() if f not in (*SOFT, MINIBATCH)]
-    return _compared(runs, SOFT, hard, "soft", "hard, L-BFGS or Adam")
+    return _compared(runs, SOFT, hard, "the best soft", "the best of hard, L-BFGS and Adam")
 
 
 def should_fall(runs: pd.DataFrame) -> Finding:
     """θ that falls from 1 to 0 (linear, cosine) against a constant one."""
-    return _compared(runs, FALLING, ["constant θ"], "falling", "constant")
+    return _compared(runs, FALLING, ["constant θ"], "falling", "constant θ")
 
 
 def _compared(runs: pd.DataFrame, ours: tuple, others: list, our_name: str, other_name: str) -> Finding:
-    """Paired differences of log10 e over tasks and budgets."""
+    """Paired differences of log10 e over tasks and budgets. The headline has both ends where they differ
+    in sign, and else the middle."""
     found = {}
     for name, rows in runs.groupby("problem", sort=False):
         for budget in _budgets(rows):
             d = interval(_best(rows, budget, ours) - _best(rows, budget, others))
-            found[f"{name} at {budget:g} passes"] = d
-    below, above = (
-        [key for key, d in found.items() if side(d)] for side in (lambda d: d.high < 0, lambda d: d.low > 0)
-    )
-    best, worst = (choose(found, key=lambda k: found[k].mean) for choose in (min, max))
+            found[f"{name}, {budget:g} passes"] = d
+    lower, higher = below(found), above(found)
+    ends = " to ".join(f"{with_interval(found[key])} ({key})" for key in extremes(found))
+    typical = f"the middle one {with_interval(found[middle(found)], 2)}"
     effect = (
-        f"log10 of the gap (of the nets: of f) at equal evaluations, {our_name} minus {other_name}: clearly lower in "
-        f"{len(below)} and higher in {len(above)} of {len(found)} comparisons, from {_said(found[best])} ({best}) to "
-        f"{_said(found[worst])} ({worst})"
+        f"powers of ten of the gap, {our_name} minus {other_name}: clearly lower in {lower}, higher in {higher} of "
+        f"{len(found)} cases; {ends if lower and higher else typical}"
     )
-    if below and above:
-        return Finding("depends", effect, "task and budget")
-    return Finding("holds" if below else "does not hold" if above else "not shown", effect)
+    detail = "; ".join(f"{key} {with_interval(d, 2)}" for key, d in found.items())
+    finding = partial(
+        Finding, effect=effect, detail=f"log10 at equal evaluations; of the nets the loss, not the gap; {detail}"
+    )
+    if lower and higher:
+        return finding("depends", on="task and budget")
+    return finding("holds" if lower else "does not hold" if higher else "not shown")
 
 
 def _budgets(rows: pd.DataFrame) -> list[float]:
@@ -76,10 +83,6 @@ def _best(rows: pd.DataFrame, budget: float, families) -> pd.Series:
     reported = some[some.part == "reported"]
     chosen = tuned[tuned.index.isin(reported.index)].idxmin()  # the lowest of all is always among the reported
     return reported.loc[[chosen]].set_index("seed").value
-
-
-def _said(found: Interval) -> str:
-    return with_interval(found, 2)
 
 
 CLAIMS = [

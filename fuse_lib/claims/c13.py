@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from fuse_lib.claims.core import Claim, Finding
+from fuse_lib.claims.core import Claim, Finding, unsigned
 from fuse_lib.lab.sensitivity import fired_at_half
 
 WORSE = math.log10(1.1)  # more than 10 % above Adam's gap
+SAFE = 0.1  # the share of such runs that is allowed
 SIXTHS, EARLIEST = 6, 0.003  # K goes from this share of the budget's steps to all of them
 
 
@@ -30,22 +32,27 @@ def needs_tuning(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     steps = steps[steps.rule == "step"]
     shares = {kind: some.groupby("task", sort=False).worse.mean() for kind, some in steps.groupby("second_phase")}
     full, mini = shares["full batch"], shares["minibatches"]
+    bad, n = steps[steps.second_phase == "minibatches"].worse.agg(["sum", "count"])
     effect = (
-        f"switch step, learning rate and history size at random over ranges of 300, 1000 and 33: more than 10 % above "
-        f"Adam's gap end {_span(full)} % of the runs on {len(full)} tasks with a full-batch "
-        f"second phase, and {_span(mini)} % of those with minibatches"
+        f"settings at random: worse than Adam at the same rate in {_span(full)} % of the runs, by task, with a "
+        f"full-batch second phase ({len(full)} tasks), in {bad} of {n} runs with minibatches"
     )
+    detail = (
+        "switch step, learning rate and history size over ranges of 300, 1000 and 33; worse is a gap more than 10 % "
+        f"above Adam's: {', '.join(f'{task} {100 * share:.0f} %' for task, share in (*full.items(), *mini.items()))}"
+    )
+    finding = partial(Finding, effect=effect, detail=detail)
     if full.max() < 0.05 and mini.max() < 0.05:
-        return Finding("does not hold", effect)
+        return finding("does not hold")
     if full.min() > 0.5:
-        return Finding("holds", effect)
-    return Finding("depends", effect, "the second phase's batches and the task")
+        return finding("holds")
+    return finding("depends", on="the second phase's batches and the task")
 
 
 def thresholds_travel(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     """The thresholds at which half of the runs switch, over the tasks, in decades."""
     fuse = effects(runs, tasks)
-    said, spans = [], []
+    head, said, spans = [], [], []
     for rule, symbol, unit in (("gradnorm", "ζ", "norm_sq_start"), ("losschange", "σ", "loss_start")):
         some = fuse[fuse.rule == rule]
         own, relative = (
@@ -53,16 +60,19 @@ def thresholds_travel(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
             for scale in (1.0, some[unit])
         )
         spans.append(min(np.ptp(own), np.ptp(relative)))
-        said.append(
-            f"{symbol} {np.ptp(own):.1f} decades over {len(own)} tasks, {np.ptp(relative):.1f} in units of the start"
-        )
-    never = 1 - fuse[fuse.rule != "step"].fired.mean()
+        head.append(f"{symbol} {np.ptp(own):.1f} over {len(own)} tasks")
+        said.append(f"{symbol} {np.ptp(relative):.1f}")
+    fired = fuse[fuse.rule != "step"].fired
     effect = (
-        f"the threshold at which half of the runs switch varies by {'; '.join(said)} ({fuse.task.nunique()} tasks in "
-        f"all; where it hardly ever fires there is none); over the ranges tried (1e-6 to 10, 1e-5 to 1) "
-        f"{100 * never:.0f} % of the runs never switch"
+        f"threshold at which half of the runs switch, spread in powers of ten: {', '.join(head)}; with random "
+        f"thresholds {(~fired).sum()} of {len(fired)} runs never switch"
     )
-    return Finding("does not hold" if max(spans) > 1 else "holds", effect)
+    detail = (
+        f"in units of the start by {', '.join(said)} powers of ten; {fuse.task.nunique()} tasks in all, and where a "
+        "rule hardly ever fires there is no such threshold; over the ranges tried (1e-6 to 10, 1e-5 to 1) "
+        f"{100 * (1 - fired.mean()):.0f} % of the runs never switch"
+    )
+    return Finding("does not hold" if max(spans) > 1 else "holds", effect, detail=detail)
 
 
 def safe_range_holds(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
@@ -74,19 +84,23 @@ def safe_range_holds(runs: pd.DataFrame, tasks: pd.DataFrame) -> Finding:
     at = np.log(steps.threshold / EARLIEST) / math.log(1 / EARLIEST) * SIXTHS
     steps = steps.assign(bin=at.astype(int).clip(upper=SIXTHS - 1))
     known = steps[steps.role == "known"].groupby(["bin", "task"]).worse.mean().unstack()
-    safe = known.index[(known <= 0.1).all(axis=1)]
+    safe = known.index[(known <= SAFE).all(axis=1)]
     if safe.empty:
-        return Finding("not shown", f"no range is safe on all {known.shape[1]} tasks that it was looked for on")
+        return Finding("not shown", f"safe on all: 0 of {len(known)} ranges, {known.shape[1]} tasks looked at")
     tried = steps[(steps.role == "held out") & steps.bin.isin(safe)]
     bad, n = int(tried.worse.sum()), len(tried)
     low, high = binomtest(bad, n).proportion_ci(method="wilson")
     first, last = (EARLIEST ** (1 - b / SIXTHS) for b in (min(safe), max(safe) + 1))
     effect = (
-        f"switch after {100 * first:.0f} to {100 * last:.0f} % of the budget's steps, then full batch: worse than Adam "
-        f"{bad} of {n} runs on {tried.task.nunique()} tasks that had no part in choosing the range, {bad / n:.2f} "
-        f"[{low:.2f}, {high:.2f}]; median gap {10 ** tried.e.median():.2g} times Adam's"
+        f"worse than Adam in {bad} of {n} runs on {tried.task.nunique()} tasks that had no part in choosing the range, "
+        f"a share of {unsigned((bad / n, low, high))}, where {SAFE:.2f} counts as safe"
     )
-    return Finding("holds" if high <= 0.1 else "does not hold" if low > 0.1 else "not shown", effect)
+    detail = (
+        f"switch after {100 * first:.0f} to {100 * last:.0f} % of the budget's steps, then full batch; median gap "
+        f"{10 ** tried.e.median():.2g} times Adam's"
+    )
+    verdict = "holds" if high <= SAFE else "does not hold" if low > SAFE else "not shown"
+    return Finding(verdict, effect, detail=detail)
 
 
 def _span(shares: pd.Series) -> str:

@@ -10,15 +10,23 @@ The ladder, from Adam to L-BFGS; each step changes one thing. Gains are powers o
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
-from fuse_lib.claims.core import Claim, Finding, with_interval
+from fuse_lib.claims.core import Claim, Finding, above, below, extremes, middle, with_interval
 from fuse_lib.lab.statistics import Interval, interval
 
 TUNING = 4  # the starts before it choose L-BFGS's batch, and are not reported
 STEPS = ("averaging", "line search", "one number", "directions")
 FLAT_OR_CHAOTIC = ("plateau", "ripples 0.3, 0.05", "ripples 3, 0.05", "ripples 3, 1")
+RIPPLES = {
+    "ripples 0.3, 0.05": "weak ripples",
+    "ripples 3, 0.05": "strong short ripples",
+    "ripples 3, 1": "long ripples",
+}
+SHORT, BUDGET, LONG = 100, 500, 4000  # evaluations: without noise, with noise, and of 15_long.csv
 
 
 def log_gaps(runs: pd.DataFrame, problem: str, noise: str, arm: str, batch: int, budget: int) -> pd.Series:
@@ -68,76 +76,90 @@ def cases(runs: pd.DataFrame) -> list[tuple[str, str]]:
 
 def from_curvature(runs: pd.DataFrame) -> Finding:
     """The directions' step of the ladder, without noise at 100 evaluations and with noise at 500."""
-    found = {c: interval(ladder(runs, *c, 100 if c[1] == "none" else 500).directions) for c in cases(runs)}
-    exact, noisy = ({c: i for c, i in found.items() if (c[1] == "none") == want} for want in (True, False))
-    valley, total = (interval(ladder(runs, "valley 1000", "none", 100)[step]) for step in ("directions", "total"))
-    effect = (
-        f"powers of ten that the pairs' directions take off the gap, beyond line search, scale and batch: without "
-        f"noise, 100 evaluations, clearly positive on {_above(exact)} of {len(exact)} landscapes and clearly negative "
-        f"on {_below(exact)} (valley of κ = 1000: {with_interval(valley)} of {with_interval(total)} in all); with "
-        f"noise, 500 evaluations, positive on {_above(noisy)} of {len(noisy)}, negative on {_below(noisy)}"
+    found = {c: interval(ladder(runs, *c, SHORT if c[1] == "none" else BUDGET).directions) for c in cases(runs)}
+    exact, noisy = _without_and_with_noise(found)
+    valley, total = (interval(ladder(runs, "valley 1000", "none", SHORT)[step]) for step in ("directions", "total"))
+    effect = f"powers of ten that curvature takes off the gap: {_on_both(exact, noisy)}"
+    detail = (
+        f"the directions of the pairs, beyond line search, scale and batch; without noise, {SHORT} evaluations, "
+        f"clearly negative on {below(exact)} (valley of κ = 1000: {with_interval(valley)} of {with_interval(total)} in "
+        f"all); with noise, {BUDGET} evaluations, negative on {below(noisy)}"
     )
-    return _depends(found, effect, "the landscape and on noise")
+    return _depends(found, "the landscape and on noise", effect, detail)
 
 
 def against_noise(runs: pd.DataFrame, long: pd.DataFrame) -> Finding:
     """L-BFGS on its best batch against Adam, which is tuned in rate, decay and batch, where there is noise; and, of a
     larger budget with larger batches, whether it is any different."""
-    found = {c: gain(runs, *c, "Adam", "true", 500) for c in cases(runs) if c[1] != "none"}
-    worst, best = (pick(found, key=lambda c: found[c].mean) for pick in (min, max))
-    later = {c: gain(long, *c, "Adam", "true", 4000) for c in cases(long)}
+    found = {c: gain(runs, *c, "Adam", "true", BUDGET) for c in cases(runs) if c[1] != "none"}
+    later = {c: gain(long, *c, "Adam", "true", LONG) for c in cases(long)}
     effect = (
-        f"gap of L-BFGS below that of tuned Adam, powers of ten, 500 evaluations, each on its best batch: clearly "
-        f"positive in {_above(found)} of {len(found)} cases with noise and negative in {_below(found)}, from "
-        f"{with_interval(found[worst])} ({', '.join(worst)}) to {with_interval(found[best])} ({', '.join(best)}); "
-        f"4,000 evaluations, batches to 256: positive in {_above(later)} of {len(later)}, negative in {_below(later)}"
+        f"L-BFGS's gain over tuned Adam with noise, powers of ten of the gap: clearly positive in {above(found)}, "
+        f"negative in {below(found)} of {len(found)} cases; the middle one {_middle(found)}"
     )
-    return _depends(found | {(*c, "long"): i for c, i in later.items()}, effect, "the noise")
+    detail = (
+        f"{BUDGET} evaluations, each on its best batch, {_from_to(found)}; {LONG:,} evaluations, batches to "
+        f"{long.batch.max()}: positive in {above(later)} of {len(later)}, negative in {below(later)}"
+    )
+    return _depends(found | {(*c, "long"): i for c, i in later.items()}, "the noise", effect, detail)
 
 
 def flat_or_chaotic(runs: pd.DataFrame) -> Finding:
     """L-BFGS against Adam on plateau and ripples, without noise: the summary expects no advantage."""
-    found = {(name, "none"): gain(runs, name, "none", "Adam", "true", 100) for name in FLAT_OR_CHAOTIC}
-    told = ", ".join(f"{name} {with_interval(i)}" for (name, _), i in found.items())
-    effect = f"gap of L-BFGS below that of tuned Adam, powers of ten, 100 evaluations without noise: {told}"
-    if all(i.low <= 0 for i in found.values()):
-        return Finding("holds", effect)
-    if all(i.low > 0 for i in found.values()):
-        return Finding("does not hold", effect)
-    return Finding("depends", effect, "what is flat or chaotic")
+    found = {name: gain(runs, name, "none", "Adam", "true", SHORT) for name in FLAT_OR_CHAOTIC}
+    low, high = (f"{with_interval(found[name])} ({RIPPLES.get(name, name)})" for name in extremes(found))
+    effect = f"L-BFGS's gain over tuned Adam without noise, powers of ten of the gap: from {low} to {high}"
+    told = ", ".join(f"{name} {with_interval(i)}" for name, i in found.items())
+    finding = partial(
+        Finding, effect=effect, detail=f"{SHORT} evaluations: {told} (of ripples, strength and wavelength)"
+    )
+    if not above(found):
+        return finding("holds")
+    if above(found) == len(found):
+        return finding("does not hold")
+    return finding("depends", on="what is flat or chaotic")
 
 
 def adam_first(runs: pd.DataFrame) -> Finding:
     """FUSE-PV (a fifth of the budget is Adam) against L-BFGS at once, each on its best batch."""
-    found = {c: gain(runs, *c, "true", "FUSE-PV", 500) for c in cases(runs)}
-    sides = []
-    for name, want in (("without noise", True), ("with noise", False)):
-        some = {c: i for c, i in found.items() if (c[1] == "none") == want}
-        sides.append(f"{name} lower on {_above(some)} and higher on {_below(some)} of {len(some)}")
-    low, high = (pick(found, key=lambda c: found[c].mean) for pick in (min, max))
-    effect = (
-        f"gap of FUSE-PV against L-BFGS at once, 500 evaluations: {'; '.join(sides)}; from "
-        f"{with_interval(found[low])} ({', '.join(low)}) to {with_interval(found[high])} ({', '.join(high)}) powers "
-        "of ten"
+    found = {c: gain(runs, *c, "true", "FUSE-PV", BUDGET) for c in cases(runs)}
+    exact, noisy = _without_and_with_noise(found)
+    effect = f"gain over L-BFGS at once, powers of ten of the gap: {_on_both(exact, noisy)}"
+    detail = (
+        f"{BUDGET} evaluations; clearly negative on {below(exact)} without noise and {below(noisy)} with noise; "
+        f"{_from_to(found)}"
     )
-    return _depends(found, effect, "the landscape and on noise")
+    return _depends(found, "the landscape and on noise", effect, detail)
 
 
-def _above(found: dict) -> int:
-    return sum(i.low > 0 for i in found.values())
+def _without_and_with_noise(found: dict[tuple[str, str], Interval]) -> list[dict[tuple[str, str], Interval]]:
+    return [{c: i for c, i in found.items() if (c[1] == "none") == exact} for exact in (True, False)]
 
 
-def _below(found: dict) -> int:
-    return sum(i.high < 0 for i in found.values())
+def _on_both(exact: dict[tuple[str, str], Interval], noisy: dict[tuple[str, str], Interval]) -> str:
+    return (
+        f"clearly positive on {above(exact)} of {len(exact)} landscapes without noise (the middle one "
+        f"{_middle(exact)}), on {above(noisy)} of {len(noisy)} with noise ({_middle(noisy)})"
+    )
 
 
-def _depends(found: dict, effect: str, on: str) -> Finding:
+def _middle(found: dict[tuple[str, str], Interval]) -> str:
+    return with_interval(found[middle(found)])
+
+
+def _from_to(found: dict[tuple[str, str], Interval]) -> str:
+    low, high = (f"{with_interval(found[case])} ({', '.join(case)})" for case in extremes(found))
+    return f"from {low} to {high}"
+
+
+def _depends(found: dict, on: str, effect: str, detail: str) -> Finding:
     """ "holds" where all intervals are above 0, "does not hold" where none is and some are below."""
-    if _above(found) == len(found):
-        return Finding("holds", effect)
-    if _above(found):
-        return Finding("depends", effect, on)
-    return Finding("does not hold" if _below(found) else "not shown", effect)
+    finding = partial(Finding, effect=effect, detail=detail)
+    if above(found) == len(found):
+        return finding("holds")
+    if above(found):
+        return finding("depends", on=on)
+    return finding("does not hold" if below(found) else "not shown")
 
 
 _TABLE = ("15_runs.csv",)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
-from fuse_lib.claims.core import Claim, Finding, with_interval
-from fuse_lib.lab.statistics import Interval, best_in_hindsight, geometric_mean, interval
+from fuse_lib.claims.core import Claim, Finding, unsigned, with_interval
+from fuse_lib.lab.statistics import best_in_hindsight, geometric_mean, interval
 
 BUDGET = 400  # evaluations of a run; what did not arrive is counted with so many
 TARGET = "gap 0.001"
 NEAR = 1.15
+AFTER = 20  # evaluations
+ALLOWED = 1.0  # per cent above Adam's loss
 
 
 def near_the_best(runs: pd.DataFrame) -> Finding:
@@ -32,30 +36,33 @@ def near_the_best(runs: pd.DataFrame) -> Finding:
     )
     worst, others = over["auto"].idxmax(), over[fixed].max()
     effect = (
-        f"full batch, evaluations to a gap of 1e-3, trials included, over those of the best of five fixed points "
-        f"(chosen on one half of {len(ratios[worst])} seeds, charged on the other): {_said(every)} on {every.n} tasks, "
-        f"{_said(held)} on the {held.n} held out (intervals over tasks); at most {NEAR} on {near} (the interval's "
-        f"upper end on {within}, its lower end is above on {beyond}), at worst {_said(each[worst])} ({worst[1]}); one "
-        f"fixed point for all of them is at worst {others.min():.2f} ({others.idxmin()}) to {others.max():.2f} "
-        f"({others.idxmax()})"
+        f"evaluations over those of the best fixed switch point: {unsigned(every)} in the mean, {unsigned(held)} on "
+        f"held-out tasks; at most {NEAR} on {near} of {every.n} tasks, at worst {unsigned(each[worst])}"
     )
-    return _of_so_many(near, len(over), effect, "the task")
-
-
-def _said(ratio: Interval) -> str:
-    return with_interval(ratio, 2, sign=False)
+    detail = (
+        f"full batch, to a gap of 1e-3, trials included; the best of {len(fixed)} points, chosen on one half of "
+        f"{len(ratios[worst])} seeds, charged on the other; {held.n} tasks held out, intervals over tasks; the upper "
+        f"end of a task's interval is at most {NEAR} on {within}, its lower end is above on {beyond}; the worst is "
+        f"{worst[1]}; one fixed point for all of them is at worst {others.min():.2f} ({others.idxmin()}) to "
+        f"{others.max():.2f} ({others.idxmax()})"
+    )
+    return _of_so_many(near, len(over), "the task", effect, detail)
 
 
 def no_way_back(runs: pd.DataFrame) -> Finding:
-    """Lowest loss after 20 more evaluations: L-BFGS going on, or Adam taking over where it is."""
-    lowest = runs.pivot_table(index=["task", "evals", "seed"], columns="how", values="lowest 20").dropna()
+    """Lowest loss after some more evaluations: L-BFGS going on, or Adam taking over where it is."""
+    lowest = runs.pivot_table(index=["task", "evals", "seed"], columns="how", values=f"lowest {AFTER}").dropna()
     ahead = lowest[["adam", "new adam"]].min(axis=1) < lowest["second phase"] - 1e-12 * lowest["second phase"].abs()
     effect = (
-        f"full batch, from where L-BFGS is after {_list(sorted(runs.evals.unique()))} evaluations: Adam, with its "
-        f"moments as they were or new, has the lower loss after 20 more in {ahead.sum()} of {len(ahead)} cases on "
-        f"{runs.task.nunique()} tasks"
+        f"Adam that takes over from L-BFGS has the lower loss {AFTER} evaluations later in {ahead.sum()} of "
+        f"{len(ahead)} cases on {runs.task.nunique()} tasks without noise"
     )
-    return Finding("does not hold", effect) if ahead.mean() < 0.05 else Finding("depends", effect, "the task")
+    detail = (
+        f"full batch, from where L-BFGS is after {_list(sorted(runs.evals.unique()))} evaluations; Adam with its "
+        "moments as they were or new, whichever is lower"
+    )
+    finding = partial(Finding, effect=effect, detail=detail)
+    return finding("does not hold") if ahead.mean() < 0.05 else finding("depends", on="the task")
 
 
 def _list(values: list) -> str:
@@ -68,21 +75,22 @@ def not_worse_than_adam(runs: pd.DataFrame) -> Finding:
     more = 100 * (loss["auto"] / loss["never"] - 1)
     found = {key: interval(some) for key, some in more.groupby(level=["held_out", "task"])}
     trials = runs[runs.rule == "auto"].groupby(["held_out", "task"])["trials"].sum()
-    fine = sum(i.high <= 1.0 for i in found.values())
+    fine = sum(i.high <= ALLOWED for i in found.values())
     worst = max(found, key=lambda key: found[key].high)
     effect = (
-        f"minibatches, final training loss beside Adam's at equal samples: the interval's upper end is at most +1 % on "
-        f"{fine} of {len(found)} tasks, at worst {with_interval(found[worst])} % ({worst[1]}); on "
-        f"{int((trials == 0).sum())} tasks no trial was made, and the runs are Adam's"
+        f"training loss, with its interval, at most {ALLOWED:g} % above Adam's on {fine} of {len(found)} tasks, at "
+        f"worst {with_interval(found[worst])} %; on {int((trials == 0).sum())} no switch was tried: the runs are Adam's"
     )
-    return _of_so_many(fine, len(found), effect, "the batch size")
+    detail = f"final loss at equal samples; the worst is {worst[1]}"
+    return _of_so_many(fine, len(found), "the batch size", effect, detail)
 
 
-def _of_so_many(good: int, tasks: int, effect: str, on: str) -> Finding:
+def _of_so_many(good: int, tasks: int, on: str, effect: str, detail: str) -> Finding:
     """It holds on all tasks, on some or on none."""
+    finding = partial(Finding, effect=effect, detail=detail)
     if good == tasks:
-        return Finding("holds", effect)
-    return Finding("depends", effect, on) if good else Finding("does not hold", effect)
+        return finding("holds")
+    return finding("depends", on=on) if good else finding("does not hold")
 
 
 CLAIMS = [

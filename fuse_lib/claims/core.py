@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
 from fuse_lib import data
+from fuse_lib.lab.statistics import Interval
 
 VERDICTS = ("holds", "does not hold", "depends", "not shown", "not contradicted")
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- claims: made by `python -m fuse_lib claims --write README.md` -->", "<!-- end of claims -->"
 MINUS = "−"  # as in print; a hyphen before a number breaks lines
+DATASETS = {
+    "usps": "USPS",
+    "mnist": "MNIST",
+    "mnist-12000": "12,000 of MNIST",
+    "kmnist": "KMNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "fashion-mnist-sample": "Fashion-MNIST sample",
+    "cifar10": "CIFAR-10",
+    "cifar10-16": "CIFAR-10 (16x16)",
+}
+Case = TypeVar("Case", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -23,8 +36,11 @@ class Finding:
 
     verdict: "holds"; "does not hold", the runs speak against it; "depends", there are cases for and cases against it;
         "not shown", the interval holds both; "not contradicted", a bound that no run breaks, which proves nothing.
-    effect: the numbers, with 95 % intervals and what they are of, one or two short sentences.
+    effect: the headline, which the README shows: one or two numbers with their 95 % intervals, or counts, and what they
+        are of, in words that need no notebook. Representative rather than the largest; for "depends" two cases that
+        show it.
     on: for "depends": on what.
+    detail: the other numbers, and under which conditions. `python -m fuse_lib claims` shows it.
 
     Raises:
         ValueError: an unknown verdict, or one that depends on nothing.
@@ -33,6 +49,7 @@ class Finding:
     verdict: str
     effect: str
     on: str = ""
+    detail: str = ""
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -72,17 +89,18 @@ def every() -> list[Claim]:
 
 
 def table() -> pd.DataFrame:
-    """A row a claim: claim, source, verdict, effect, notebook, tables. Strings."""
+    """A row a claim: claim, source, verdict, effect, detail, notebook, tables. Strings."""
     rows = []
     for claim in every():
         finding = claim.finding()
         rows.append({"claim": claim.text, "source": claim.source, "verdict": str(finding), "effect": finding.effect,
-                     "notebook": claim.notebook, "tables": ", ".join(claim.tables)})  # fmt: skip
+                     "detail": finding.detail, "notebook": claim.notebook,
+                     "tables": ", ".join(claim.tables)})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def markdown() -> str:
-    """The table as the README shows it, with links to the notebooks."""
+    """The table as the README shows it, without the details, and with links to the notebooks."""
     lines = ["| claim | source | verdict | effect, with 95 % intervals | notebook |", "|---|---|---|---|---|"]
     for row in table().itertuples():
         lines.append(f"| {row.claim} | {row.source} | **{row.verdict}** | {row.effect} | {_link(row.notebook)} |")
@@ -123,6 +141,41 @@ def with_interval(found: Sequence[float], digits: int = 1, sign: bool = True) ->
     """
     mean, low, high = (signed(value, digits) if sign else f"{value:.{digits}f}" for value in found[:3])
     return f"{mean} [{low}, {high}]"
+
+
+def unsigned(found: Sequence[float], digits: int = 2) -> str:
+    """As `with_interval`, of what is positive anyway: a ratio or a share.
+
+    >>> unsigned((1.2, 0.4, 1.9))
+    '1.20 [0.40, 1.90]'
+    """
+    return with_interval(found, digits, sign=False)
+
+
+def below(found: Mapping[Case, Interval], bound: float = 0.0) -> int:
+    """In how many cases the interval is below a bound: clearly lower."""
+    return sum(d.high < bound for d in found.values())
+
+
+def above(found: Mapping[Case, Interval], bound: float = 0.0) -> int:
+    """In how many cases the interval is above a bound: clearly higher."""
+    return sum(d.low > bound for d in found.values())
+
+
+def extremes(found: Mapping[Case, Interval]) -> tuple[Case, Case]:
+    """The cases with the lowest and with the highest mean."""
+    low, high = (choose(found, key=lambda case: found[case].mean) for choose in (min, max))
+    return low, high
+
+
+def middle(found: Mapping[Case, Interval]) -> Case:
+    """The case with the median mean: a typical one. Of an even number, that of the middle two which is nearer to 0.
+
+    >>> middle({"a": Interval(-4.0, -5.0, -3.0, 5), "b": Interval(1.0, 0.0, 2.0, 5), "c": Interval(2.0, 1.0, 3.0, 5)})
+    'b'
+    """
+    ranked = sorted(found, key=lambda case: found[case].mean)
+    return min(ranked[(len(ranked) - 1) // 2], ranked[len(ranked) // 2], key=lambda case: abs(found[case].mean))
 
 
 def _with_table(text: str, path: Path) -> str:
