@@ -82,8 +82,9 @@ print(images)
 # | seeds | (not stated) | 0, 1, 2, 42, which shuffle the rows; all start from one initial model |
 # | a step of L-BFGS | (one iteration) | several evaluations of loss and gradient on one minibatch (`max_eval` 4), and one more after it |
 #
-# In brackets stands what a reader would suppose. None of these is a rare slip; every lab has some of each. The question is only what they do to the
-# number.
+# In brackets stands what a reader would suppose. (Batch norm scales each layer's values by their mean and variance. In training mode these are the
+# minibatch's own; in evaluation mode they are running averages of earlier ones.) None of these differences is a rare slip; every lab has some of
+# each. The question is only what they do to the number.
 #
 # > **Predict.** Which of these moves the *difference* between FUSE and Adam the most? **(a)** the 500 images; **(b)** that a minibatch costs L-BFGS
 # > several evaluations and Adam one; **(c)** the missing pairs; **(d)** batch norm in evaluation mode.
@@ -390,11 +391,10 @@ plots.show(fig, alt="Accuracy over passes for five seeds of Adam and of FUSE as 
 # %% [markdown]
 # ## 7 · What it says, and what it does not
 #
-# > **Verdict: "36.6 % against 34.3 %" is not reproduced, and at this scale Adam is ahead.** With the public code's protocol as it stands, seven
-# > epochs: FUSE 38.5 %, Adam 39.2 %, a difference of −0.7 [−2.6, +1.1] points on the first 500 images, −1.7 [−2.1, −1.3] on all of them, although
-# > FUSE has spent 3.3 times Adam's
-# > gradient evaluations. At equal cost it is −3.5 [−4.1, −2.9], with every switch as in the paper's text −6.4 [−8.7, −4.1], and with dense layers in
-# > the net as well −4.5 [−7.3, −1.7].
+# > **Verdict: "36.6 % against 34.3 %" is not reproduced, and at this scale Adam is ahead.** With the public code's protocol as it stands, after seven
+# > epochs, FUSE has 38.5 % and Adam 39.2 %. The difference is −0.7 [−2.6, +1.1] points on the first 500 images and −1.7 [−2.1, −1.3] on all of them,
+# > although FUSE has spent 3.3 times Adam's gradient evaluations. At equal cost it is −3.5 [−4.1, −2.9]. With every switch as in the paper's text it
+# > is −6.4 [−8.7, −4.1], and with dense layers in the net as well −4.5 [−7.3, −1.7].
 #
 # How sure is that?
 #
@@ -402,7 +402,7 @@ plots.show(fig, alt="Accuracy over passes for five seeds of Adam and of FUSE as 
 #   tell (two of the five are positive). There are five seeds, two nets, one batch size.
 # - *The scale*: seven epochs, not 100. Longer runs could turn the order. What speaks against it here: Adam gains a point per pass, and FUSE needs
 #   eight passes for one.
-# - *The baseline*: Adam has the code's 1e-3 on all rungs. A tuned rate, or a decaying one, would only help it ([07](07_batch_size.ipynb)).
+# - *The baseline*: Adam has the code's 1e-3 on all rungs. A tuned rate would only help it ([07](07_batch_size.ipynb)).
 # - *FUSE's own best*: neither the switch nor the batch size was tuned for it. Larger batches after the switch are what L-BFGS would need
 #   ([07](07_batch_size.ipynb)).
 # - *Not recorded*: each change alone, a net with five dense layers in each block (799,162 parameters). `benchmarks/reference_08.py` has them all.
@@ -422,7 +422,7 @@ check("08.5", ...)
 # ## Summary
 #
 # - **A table's number belongs to a protocol**, and public code lets one see which. Here the rule, the images counted, the net, batch norm and the
-#   cost axis were not what the text says. Batch norm moved the difference most, the net moved both accuracies most.
+#   cost axis were not what a reader of the text would suppose. Batch norm moved the difference most, the net moved both accuracies most.
 # - **500 images are few**: on average an accuracy on them stood 0 to 3.6 points below that on all 9,979, and the differences moved by up to 2.4
 #   points.
 # - **An epoch hides cost**: L-BFGS gets up to six evaluations where Adam gets one, 3.3 times the cost in the recorded runs. And still Adam was ahead.
