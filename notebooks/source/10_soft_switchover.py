@@ -67,9 +67,10 @@ torch.set_default_dtype(torch.float64)
 # $$x^A = x_k - \alpha\,\hat m_k / (\sqrt{\hat v_k} + \epsilon), \qquad x^L = x_k + t_k p_k,\quad p_k = -H_k g_k, \qquad
 #   \boxed{x_{k+1} = \theta_k\, x^A + (1-\theta_k)\, x^L}$$
 #
-# $\theta = 1$ is Adam, $\theta = 0$ is L-BFGS, and FUSE-PV is the special case that jumps once from 1 to 0. The paper leaves the analysis of the
-# general case as future work: **open question 1** of the summary that this course works from, together with a comparison with the jump. The summary
-# gives no schedule for θ; reviews say that it starts near 1 and falls to 0.
+# ($\hat m$ and $\hat v$ are Adam's moments after bias correction. The paper has that correction in the step size, which changes the effective ε
+# only.) $\theta = 1$ is Adam, $\theta = 0$ is L-BFGS, and FUSE-PV is the special case that jumps once from 1 to 0. The paper leaves the analysis of
+# the general case as future work: **open question 1** of the summary that this course works from, together with a comparison with the jump. The
+# summary gives no schedule for θ; reviews say that it starts near 1 and falls to 0.
 #
 # The code below has three parts: a function with its gradient, the two-loop recursion of notebook 02, and the library's search for a step length that
 # meets Wolfe's conditions (notebook 02):
