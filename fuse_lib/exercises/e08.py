@@ -65,6 +65,7 @@ EXERCISES = (
                 (0.0954, "the standard deviation falls with √n, not with n."),
                 (0.477, "with 10,000 images it would be that; here n = 500."),
             ],
+            tolerance=0.02,
         ),
         2.133,
         "√(0.35 · 0.65 / 500) = √0.000455 = 0.0213, or 2.1 points; the quoted difference is 2.3.",

@@ -96,21 +96,21 @@ print(f"{models.num_parameters(new_net()):,} parameters; for three colours it wo
 #
 # > slightly higher variance … attributed to the stochasticity in approximating the Hessian, which can be mitigated by increasing the batch size.
 #
-# The first is a proposal, with an expectation; the second is an explanation. We test both. To "approximate the Hessian" means here: to take curvature
-# pairs $(s_i, y_i)$, of which $y_i$ is a difference of *minibatch* gradients.
+# The first is a proposal with an expectation, the second an explanation. We test both. To "approximate the Hessian" means here to take curvature
+# pairs $(s_i, y_i)$, where each $y_i$ is a difference of two *minibatch* gradients.
 #
-# **The net** is the DenseNet of the public reference code: depth 5. Its formula then gives $\mathrm{int}((5-4)/3) = 0$ layers in each dense block, so
-# nothing dense is left: a 3x3 convolution, two 1x1 ones, batch norm, pooling and a linear layer, 4,682 parameters on colour images. We keep the name
-# and the net, and say so.
+# **The net** is the DenseNet of the public reference code, with depth 5. Its formula then gives $\mathrm{int}((5-4)/3) = 0$ layers in each dense
+# block, so nothing dense is left. What remains is a 3x3 convolution, two 1x1 convolutions, batch norm, pooling and a linear layer: 4,682 parameters
+# on colour images. We keep both the name and the net.
 #
-# **What runs here and what was recorded.** Live, the net on 2,000 Fashion-MNIST images. Beside it recorded tables of CIFAR-10, with 2,048 as a fourth
-# batch size. Two cores that had other work as well set their scale: all images, live and recorded, are averaged over 2x2 pixels, CIFAR-10's to 16x16,
-# and training runs have 16,384 of them, for six passes. (Also, 77 train and 21 test images are lacking in our CIFAR-10: an unofficial set.) So no
-# accuracy below is to be compared with the paper's 36.6 % and 34.3 %.
+# **What runs here and what was recorded.** Live, you train the net on 2,000 Fashion-MNIST images. Beside it stand recorded tables of CIFAR-10, with
+# 2,048 as a fourth batch size. They were made on two cores that had other work as well, so they are small: all images, live and recorded, are
+# averaged over 2x2 pixels (CIFAR-10's to 16x16), and the recorded training runs have 16,384 images and six passes. Our CIFAR-10 also lacks 77 train
+# and 21 test images: an unofficial set. So do not compare any accuracy below with the paper's 36.6 % and 34.3 %.
 #
 # ## 2 · The noise of a gradient
 #
-# First a place to stand: some steps of Adam on batches of 128, of which we keep the last eleven points.
+# First we need a point to stand at. We make some steps of Adam on batches of 128 and keep the last eleven points.
 
 # %%
 def gradient(at, pick):
@@ -131,13 +131,13 @@ for step in range(steps + 1):
 points = path[-11:]  # x_{k-10} … x_k
 
 # %% [markdown]
-# Now nothing moves any more. At $x_k$ we take the gradient $g$ over *all* images, and many minibatch gradients $g_b$ of each size. Their **relative
-# variance** is
+# From here on the parameters stay where they are, at $x_k$. There we take the gradient $g$ over *all* images, and many minibatch gradients $g_b$ of
+# each size. Their **relative variance** is
 #
 # $$\frac{\mathrm{E}\,\lVert g_b - \mathrm{E}\,g_b\rVert^2}{\lVert g\rVert^2}$$
 #
-# > **Predict.** From 128 images to 512, four times as many: the relative variance becomes **(a)** half; **(b)** a quarter; **(c)** a sixteenth. And is
-# > it, at 128, above or below 1, where the noise is as long as the gradient itself?
+# > **Predict.** From 128 images to 512, four times as many: the relative variance becomes **(a)** half; **(b)** a quarter; **(c)** a sixteenth. And
+# > is it above or below 1 at 128 images? (At 1 the noise is as long as the gradient itself.)
 
 # %%
 everything = torch.arange(rows)
@@ -173,14 +173,15 @@ plots.show(fig, alt="Relative variance of the minibatch gradient over the batch 
            "CIFAR-10 and the live points all fall parallel to the dotted line of slope 1/b; a horizontal line marks 1.")
 
 # %% [markdown]
-# **What you see.** Straight lines with the slope of the dotted one: the variance is $\operatorname{tr}\Sigma/b$, with $\Sigma$ the covariance of the
-# single images' gradients (answer **b**). On CIFAR-10, near the start, the noise of 128 images is about three times the squared gradient, and that of
-# 32 images twelve times. A batch of 32 has a cosine of about 0.24 with the gradient there: it points
+# **What you see.** Straight lines with the slope of the dotted one. The variance is $\operatorname{tr}\Sigma/b$, with $\Sigma$ the covariance of the
+# single images' gradients, so a four times larger batch leaves a quarter (answer **b**). At 128 images it is above 1 on CIFAR-10, about 3 near the
+# start, and below 1 in the live run. At 32 images it is about 12 near the start. Such a batch has a cosine of about 0.24 with the gradient: it points
 # *roughly* downhill and no more. Adam lives on that, because it averages over steps.
 #
-# (The lines sink with the steps since $\lVert g\rVert$ grows on this way, not since the noise falls: batch norm makes the weights' scale arbitrary,
-# and Adam's steps still bounce. Batch norm does one thing more: a batch's gradient depends on the batch's means and variances, so that even
-# $\mathrm{E}\,g_b$ is not quite $g$. In the table this bias is under 0.2, beside a variance of 12, at 32 images, and nothing above.)
+# Two remarks. The lines sink with the steps because $\lVert g\rVert$ grows on this way, not because the noise falls: batch norm makes the scale of
+# the weights arbitrary, and Adam's steps still bounce. And with batch norm a batch's gradient depends on the batch's own means and variances, so that
+# even $\mathrm{E}\,g_b$ is not quite $g$. In the table this squared bias is under 0.2 at 32 images, beside a variance of 12, and too small to see for
+# larger batches.
 
 # %%
 slopes = {}
@@ -198,8 +199,8 @@ check("07.1", ...)
 
 # %% [markdown]
 # **Exercise 07.2** (code) Split the error. Write a function that takes vectors `v`, a tensor (n, d), and a reference `r`, (d,), and returns two
-# numbers: the *variance* of the vectors about their own mean (unbiased: divide by n − 1; summed over the components), and the *squared bias*
-# $\mathrm{E}\lVert v-r\rVert^2$ minus that variance. Divide both by $\lVert r\rVert^2$.
+# numbers. The first is the *variance* of the vectors about their own mean, summed over the components (unbiased: divide by n − 1). The second is the
+# *squared bias*: $\mathrm{E}\lVert v-r\rVert^2$ minus that variance. Divide both by $\lVert r\rVert^2$.
 
 # %%
 def split(v, r):
@@ -216,15 +217,16 @@ check("07.2", ...)  # check("07.2", split)
 # $$p = -H(s_1, y_1, \dots, s_m, y_m)\; g_b$$
 #
 # once in the gradient $g_b$, and once in the $y_i$ that make $H$. We separate the two. The displacements $s_1 \dots s_{10}$ are Adam's last ten
-# steps, the same in every case. What varies is
+# steps, the same in every case. What varies is which part comes from minibatches:
 #
-# - **gradient**: $H$ has pairs with gradients over all images, $g_b$ is of a minibatch;
-# - **pairs**: each $y_i = g_{B_i}(x_{i+1}) - g_{B_i}(x_i)$ is of a minibatch $B_i$ of its own, *the same at both ends*, and $g$ is of all images;
+# - **gradient**: only $g_b$ comes from a minibatch; the pairs of $H$ have gradients over all images;
+# - **pairs**: each $y_i = g_{B_i}(x_{i+1}) - g_{B_i}(x_i)$ comes from a minibatch $B_i$ of its own, *the same at both ends*; $g$ is over all images;
 # - **both**: as in FUSE-PV's second phase on minibatches;
-# - **two-batch pairs**: as *pairs*, but with another minibatch at each end of $s_i$. That is what an L-BFGS gets that is given a new batch in each
-#   step and knows nothing of it, as torch's does.
+# - **two-batch pairs**: as *pairs*, but with another minibatch at each end of $s_i$. This happens to an L-BFGS that gets a new batch in each step and
+#   does not know it, such as torch's.
 #
-# The reference $p^*$ has all images in every place. Pairs with $s^\top y \le 0$ are left out, as always.
+# The reference $p^*$ uses all images in every place. Pairs with $s^\top y \le 0$ are left out, as always. The relative error of a direction is
+# $\lVert p-p^*\rVert^2/\lVert p^*\rVert^2$.
 
 # %%
 s = torch.stack(points).diff(dim=0).double()  # (10, d)
@@ -247,11 +249,11 @@ def ends(b):
 best = direction(full.diff(dim=0), g)  # p*
 
 # %% [markdown]
-# > **Predict.** At 32 images per batch: is the relative error of $p$ smaller than that of the gradient, the same, or larger? And which half of the
-# > noise does more harm: **(a)** the gradient's; **(b)** that of the pairs; **(c)** it depends on where one stands.
+# > **Predict.** At 32 images per batch, is the relative error of $p$ smaller than that of the gradient, the same, or larger? And which half of the
+# > noise does more harm: **(a)** the gradient's; **(b)** that of the pairs; **(c)** it depends on where one stands?
 
 # %%
-KINDS = {"gradient in the direction": ("s", "gradient"), "pairs in the direction": ("^", "pairs"), "both": ("D", "both"),
+KINDS = {"gradient in the direction": ("s", "direction, gradient noisy"), "pairs in the direction": ("^", "pairs noisy"), "both": ("D", "both noisy"),
          "two-batch pairs": ("X", "two-batch pairs")}
 errors = []
 for b in BATCHES:
@@ -269,8 +271,8 @@ live = pd.DataFrame(errors)
 live.pivot(index="batch", columns="kind", values="error_median")[[*KINDS]].round(2)
 
 # %% [markdown]
-# The table has **medians** of $\lVert p-p^*\rVert^2/\lVert p^*\rVert^2$. A mean would say nothing: now and then some $s_i^\top y_i$ comes out close
-# to zero by chance, $H$ divides by it, and $p$ is a million times too long.
+# The table has **medians**. A mean would say nothing: now and then some $s_i^\top y_i$ comes out close to zero by chance, $H$ divides by it, and $p$
+# is a million times too long.
 
 # %%
 def geometric(values):
@@ -291,24 +293,25 @@ axes[0].set(ylabel="median relative error")
 fig.tight_layout(rect=(0, 0, 1, 0.9))
 fig.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=5, fontsize="small")
 plots.show(fig, alt="Three panels, after 24, 64 and 128 steps of Adam on CIFAR-10: median relative error of L-BFGS directions over the "
-           "batch size, by what is noisy, beside that of the gradient itself. In the first two the directions lie below the gradient but "
-           "for 32 images; in the third they lie above it. Two-batch pairs are far above 1 nearly everywhere.")
+           "batch size, by what is noisy, beside that of the gradient itself. In the first two, directions with noisy gradient, pairs or both lie below "
+           "the gradient; in the third those with noisy gradient or both lie above it. Two-batch pairs are far above 1 nearly everywhere.")
 
 # %% [markdown]
-# **What you see.** The diamonds, *both*, fall with the batch size in all three panels, and faster than the gradient's dotted line. At 32 images the
-# median error is 2.7, 1.3 and 44: the direction is mostly noise. At 2,048 it is 0.004, 0.003 and 0.18.
+# **What you see.** The diamonds, *both*, fall with the batch size in all three panels. At 32 images the median error is 2.7, 1.3 and 44, so the
+# direction is mostly noise. That is less than the gradient's own error (12, 9 and 4) in the first two panels, and more in the third. At 2,048 images
+# it is 0.004, 0.003 and 0.18.
 #
 # - *The gradient's part* (squares) is parallel to the dotted line: $-Hg$ is linear in $g$, so it inherits the $1/b$. But its height changes. In the
-#   first two panels $H$ takes 97 % and more of the relative noise away; in the third it makes two to four times as much of it. $H$ shortens what lies
-#   along stiff directions. Where the *noise* lies there, $H$ quietens it; where the *gradient* itself does, as when Adam bounces across a valley, $H$
-#   shrinks the signal and leaves the noise in the soft directions. (A reading. The table does not prove it.)
-# - *The pairs' part* (triangles) enters through a quotient, $1/s^\top y$, and is far from linear: it falls by factors of fifty to 1,700 from 32 to
-#   2,048 images, where $1/b$ would be 64. The relative error of a curvature $s^\top y$ itself is 0.5 to 0.9 at 32 images, and 0.06 to 0.09 at 2,048:
-#   like $1/\sqrt b$.
-# - *Which is worse?* Answer **c**. At 24 steps the pairs at the smaller batches, at 64 steps they are even, at 128 steps the gradient but for 32
-#   images.
-# - *Two-batch pairs* (crosses) are beyond use nearly everywhere, an error of 19 at 2,048 images even, since $y$ then holds two independent noises and
-#   a difference that shrinks with the step.
+#   first two panels $H$ takes away 97 % and more of the relative noise; in the third it makes it two to four times larger. A possible reading: $H$
+#   shortens what lies along stiff directions. Where the *noise* lies there, $H$ quietens it. Where the *gradient* lies there, as when Adam bounces
+#   across a valley, $H$ shrinks the signal and leaves the noise in the soft directions. (The table does not prove this.)
+# - *The pairs' part* (triangles) enters through a quotient, $1/s^\top y$, and is far from linear. From 32 to 2,048 images it falls by factors from
+#   about fifty to 1,700, where $1/b$ would give 64. The curvature $s^\top y$ itself has a relative error of 0.5 to 0.9 at 32 images and of 0.06 to
+#   0.09 at 2,048, about like $1/\sqrt b$.
+# - *Which is worse?* Answer **c**. At 24 steps it is the pairs, at the smaller batches. At 64 steps the two are even. At 128 steps it is the
+#   gradient, except at 32 images.
+# - *Two-batch pairs* (crosses) are useless nearly everywhere: after 24 steps the error is 19 even at 2,048 images. Such a $y$ holds two independent
+#   noises, while the difference that it should measure shrinks with the step.
 #
 # **Quick check 07.3** Adam's steps get ten times shorter, and with them the $s_i$. What happens to the pairs $y_i$ of two *different* minibatches?
 # **(a)** signal and noise both shrink by ten; **(b)** the signal $\approx \nabla^2\! f\, s_i$ shrinks, the noise stays; **(c)** neither changes.
@@ -320,7 +323,7 @@ check("07.3", ...)
 # ### In one number
 #
 # Fit $\text{median error} \sim b^{\,p}$ at each of the nine recorded points (three trajectories, three points each). The points of one trajectory are
-# no independent draws, so we average them and take the interval over the three trajectories: a wide one, with only two degrees of freedom.
+# not independent draws, so we average them and take the interval over the three trajectories. With only two degrees of freedom it is wide.
 
 # %%
 def exponent(kind):
@@ -344,29 +347,30 @@ print(f"live: two-batch pairs are worse than one-batch pairs at each size: {(mea
 
 # %% [markdown]
 # The gradient has its $1/b$, with an interval of ±0.06. The minibatch direction has $-1.46$ $[-1.97, -0.95]$: four times the batch divides its
-# squared error by about 7.6 $[3.7, 15]$, more than by four.
+# squared error by about 7.6 $[3.7, 15]$. All nine points are steeper than $-1$, yet the interval over three trajectories holds $-1$. So a fall
+# *faster* than $1/b$ is likely, but three trajectories do not show it.
 #
-# > **Verdict: "larger batches should stabilize second-order updates" holds**, for the direction at a point, in each of nine points on three
-# > trajectories, and more than in proportion: $b^{-1.46}$ $[-1.97, -0.95]$. What is *not* to be had is a batch size that is enough: at 512 images the
+# > **Verdict: "larger batches should stabilize second-order updates" holds** for the direction at a point: in each of nine points on three
+# > trajectories, and about as $b^{-1.46}$ $[-1.97, -0.95]$, in proportion or better. But no batch size is *enough* everywhere. At 512 images the
 # > error is 0.02 after 24 and 64 steps, and 0.9, all noise, after 128.
 #
-# Reservations: nine points, one learning rate, three trajectories that share a net and a data set; medians of eight directions (three at 2,048); the
-# exponent is fitted over four sizes where the lines are not straight. Every direction made with the true gradient was one of descent, but that says
-# little:
-# $H$ is positive definite, so $-Hg$ always is. With both noisy, two thirds to all of them are at 32 images, and all from 128 on.
+# Reservations: there are nine points, one learning rate, and three trajectories that share a net and a data set. The medians are of eight directions
+# (six at 512, three at 2,048). The exponent is fitted over four sizes where the lines are not straight. And do not take comfort from descent: every
+# direction made with the true gradient goes downhill, because $H$ is positive definite. With both parts noisy, two thirds to all of them do at 32
+# images, and all from 128 on.
 #
 # ## 4 · Does it steady the runs?
 #
 # A single direction is not a run. A line search cuts steps that are too long, and errors of many steps partly cancel. What counts in the end is the
-# net one gets. So, in the second recorded table, FUSE-PV, Adam and Adam with cosine decay train the full net at four batch sizes. The rules:
+# net one gets. So in the second recorded table FUSE-PV, Adam and Adam with cosine decay train the full net at four batch sizes. The rules:
 #
-# - **Equal cost.** Every run has six passes over 16,384 images in *gradient evaluations counted in images*. So a larger batch has fewer steps: 3,072
-#   evaluations at 32 images, 48 at 2,048.
+# - **Equal cost.** Every run has six passes over 16,384 images, counted in images of gradient evaluations. So a larger batch makes fewer of them:
+#   3,072 at 32 images, 48 at 2,048.
 # - **Equal tuning.** At each batch size each contestant has three learning rates to choose from, by the accuracy on 2,048 train images that are held
-#   out, with a seed of its own (one: all that the time allowed).
-# - **FUSE-PV** spends half of the budget on Adam and half on L-BFGS, on minibatches of the same size: $m = 10$, Adam's last ten pairs handed over, at
-#   most four evaluations a step as in the reference code. Each pair that is collected costs one more evaluation, ten in all, a fifth of the budget at
-#   2,048 images.
+#   out, with a seed of its own (only one: time was short).
+# - **FUSE-PV** spends half of the budget on Adam and the rest on L-BFGS, on minibatches of the same size. It has $m = 10$, takes over Adam's last ten
+#   pairs, and makes at most four evaluations a step, as the reference code does. Collecting a pair costs one more evaluation. That is ten in all, a
+#   fifth of the budget at 2,048 images.
 # - **Five seeds**: the reference's 0, 1, 2, 42 and one more, 3. A seed decides initial weights and the order of the images.
 
 # %%
@@ -382,8 +386,8 @@ print("learning rate", tuned, "\ntest accuracy, %, mean of five seeds", mean.rou
 #
 #     OMP_NUM_THREADS=1 FUSE_DATA=folder python benchmarks/batch_size_07.py
 #
-# > **Predict.** How do standard deviations over five seeds tell methods apart, if one is twice the other? **(a)** safely; **(b)** hardly: an interval
-# > of the ratio holds 1.
+# > **Predict.** Over five seeds each, one method has twice the standard deviation of the other. Does that show that the two differ? **(a)** safely;
+# > **(b)** hardly: an interval of the ratio holds 1.
 
 # %%
 def interval_of_sd(values):
@@ -414,8 +418,8 @@ plots.show(fig, alt="Left: test accuracy at the end of the recorded runs over th
 
 # %% [markdown]
 # **What you see.** At 32 images FUSE-PV is at the bottom: four of five seeds end at chance, the fifth at 17 %, where Adam has 50 %. From 128 images
-# on it trains, and stays behind Adam, by four to five points. Small batches win for everybody: the same budget pays for more steps. And the right
-# panel: the intervals of nearly all standard deviations overlap, each spans a factor of five (answer **b**).
+# on it trains, and stays behind Adam by about four to five points. Small batches win for both Adams, because the same budget pays for more steps. In
+# the right panel each interval spans a factor of five, and nearly all overlap (answer **b**).
 #
 # What happened at 32 images can be seen in the curves:
 
@@ -439,13 +443,13 @@ plots.show(fig, alt="Four panels, one for each batch size: train loss over passe
            "seeds at each pass; a dotted line marks FUSE-PV's switch. At 32 images its loss shoots up after it; elsewhere it goes on falling, more slowly.")
 
 # %% [markdown]
-# **What you see.** At 32 images both are as good as one line until the switch, and from there the loss of FUSE-PV goes from 1.42 to 2.50, *above*
-# $\log 10 = 2.30$, which a net that knows nothing has. With a relative error of 1 to 40 in the direction (section 3) a step fits its own 32 images at
-# the cost of the others; section 5 watches one do so. At 128 images the second half brings 0.02, at 512 it brings 0.04, and at 2,048, in six or seven
-# steps, 0.04 from the last mark on; so the larger the batch, the better a step. But Adam brings more in the same half: 0.15 at 128, 0.17 at 512.
+# **What you see.** At 32 images FUSE-PV and Adam are one line until the switch. From there FUSE-PV's loss goes from 1.42 to 2.50, *above* the
+# $\log 10 = 2.30$ of a net that knows nothing. With a relative error of 1 to 40 in the direction (section 3), a step fits its own 32 images at the
+# cost of the others; section 5 watches this happen. The second half brings 0.02 at 128 images and 0.04 at 512; at 2,048 six or seven steps bring 0.04
+# from the last mark on. So the larger the batch, the better a step. But Adam brings more in the same half: 0.15 at 128 and 0.17 at 512.
 #
-# (The switch is after half of the *budget*, in steps of Adam; as the pairs cost ten evaluations more, at 2,048 images it comes after 4.25 passes. And
-# by six passes nobody here has converged: with a larger budget the order of the batch sizes may be another.)
+# (The switch comes when Adam has made the steps of half a budget. The pairs cost ten evaluations more, so at 2,048 images that is after 4.25 passes.
+# And after six passes nobody here has converged: with a larger budget the order of the batch sizes may be another.)
 #
 # **Exercise 07.4** At 2,048 images six passes over 16,384 pay for 48 evaluations. FUSE-PV makes 24 steps of Adam, of which the last ten cost one more
 # evaluation each, for the pairs. How many *whole* L-BFGS steps can follow, if each takes three evaluations?
@@ -456,7 +460,8 @@ check("07.4", ...)
 # %% [markdown]
 # ### The differences, with intervals
 #
-# The runs of one seed share initial weights, so we compare within a seed, as in notebook 05: mean of the five differences, and Student's interval.
+# The runs of one seed share their initial weights, so we compare within a seed, as in notebook 05: the mean of the five differences, with Student's
+# interval.
 
 # %%
 differences = []
@@ -472,9 +477,9 @@ pd.DataFrame(differences).pivot(index="b", columns="FUSE-PV minus").swaplevel(ax
 # $$\Big[\frac{s_1^2/s_2^2}{F_{0.975}},\; \frac{s_1^2/s_2^2}{F_{0.025}}\Big],\qquad F \text{ with } n_1-1 \text{ and } n_2-1 \text{ degrees of
 # freedom}$$
 #
-# if the values are normal. With five seeds each, $F_{0.975} = 9.6$: **the interval reaches a factor of 9.6 to both sides**. Only a variance that is
-# ten times the other would show. Pooling three batch sizes (each about its own mean, 12 degrees of freedom) brings the factor down to 3.3. The F
-# interval leans on normality; the Brown–Forsythe test, which does not, is put beside it where it matters.
+# if the values are normal. With five seeds each, $F_{0.975} = 9.6$: **the interval reaches a factor of 9.6 to both sides**, and only a variance ten
+# times the other would show. Pooling three batch sizes (each about its own mean, 12 degrees of freedom) brings the factor down to 3.3. Since the F
+# interval leans on normality, we put the Brown–Forsythe test beside it where it matters; that one does not.
 
 # %%
 def of(name, *sizes):
@@ -506,33 +511,33 @@ print(f"clearly behind: {behind}")
 print(f"variances that differ, of {len(ratios)}: {[key for key, r in ratios.iterrows() if r.low > 1 or r.high < 1]}")
 
 # %% [markdown]
-# In every row FUSE-PV's accuracy is clearly lower than that of both Adams. Its *variance* is another matter: from 128 to 2,048 images it is 1.9 times
-# Adam's, with an interval from 0.6 to 6.3; and between 128 and 2,048 images nothing shows for anyone. The one ratio whose interval leaves 1 out is
-# that against 32 images, and it is not to be trusted: 10.0, 10.0, 17.1, 10.7 and 10.0 are one lucky seed and four at chance, nothing like a normal
-# distribution, and Brown and Forsythe's test gives p = 0.52.
+# In every row FUSE-PV's accuracy is clearly lower than that of both Adams. Its *variance* is another matter. Over 128 to 2,048 images it is 1.9 times
+# Adam's, with an interval from 0.6 to 6.3. And from 128 to 2,048 images no method's variance changes visibly. One ratio has an interval that leaves 1
+# out, the one against 32 images, and it is not to be trusted. The values 10.0, 10.0, 17.1, 10.7 and 10.0 are one lucky seed and four at chance,
+# nothing like a normal distribution, and the Brown–Forsythe test gives p = 0.52.
 #
-# > **Verdict: "slightly higher variance" is not shown**, at these scales: ratio of variances 1.9 $[0.58, 6.3]$ over three batch sizes of five seeds. It
-# > may well be so. The reference protocol has four seeds; with four, the interval of one ratio reaches a factor of 15 to both sides, so that four seeds
-# > cannot show a difference that is slight.
+# > **Verdict: "slightly higher variance" is not shown** at these scales: the ratio of variances is 1.9 $[0.58, 6.3]$ over three batch sizes of five
+# > seeds. It may well be so. The reference protocol has four seeds. With four, the interval of one ratio reaches a factor of 15 to both sides, so
+# > four seeds cannot show a slight difference.
 # >
 # > **Verdict: "mitigated by increasing the batch size" is not shown for the variance of the end result**: from 128 to 2,048 images it is 1.7
 # > $[0.18, 16]$ times as large. For its *cause*, the noise in the approximation of the Hessian, it holds (section 3), and for the end result itself
 # > from 32 images to 128: from ruin to training.
 #
-# Reservations. One tuning seed, three learning rates, and in six of the twelve cases the winner is at the edge of its three (Adam at 512, with cosine
-# decay at 32, 128 and 512, FUSE-PV at 128 and 512, all at the large end), so that wider grids would lift some of them. FUSE-PV at 32 images was at 20
-# % at best in tuning: none of its learning rates helped, and a smaller first trial step, `full_batch=True` on growing batches or fewer L-BFGS steps
-# were not tried. The images are 16x16 and the budget small; at six passes Adam with cosine decay is behind Adam at the large batches, presumably
-# since its steps shrink before it has arrived.
+# Reservations. There is one tuning seed and three learning rates, and in six of the twelve cases the winner is at the edge of its three, always the
+# large end: Adam at 512, cosine decay at 32, 128 and 512, FUSE-PV at 128 and 512. Wider grids would lift some of them. FUSE-PV at 32 images reached
+# 20 % at best in tuning, so none of its learning rates helped. A smaller first trial step, `full_batch=True` on growing batches, or fewer L-BFGS
+# steps were not tried. The images are 16x16 and the budget is small. At six passes Adam with cosine decay is behind Adam at the large batches,
+# presumably because its steps shrink before it has arrived.
 #
 # ## 5 · Live: what one step does to all images
 #
-# The same loop on your machine, one run each at three batch sizes. Here we can look at what the table does not tell: after each of the first
-# 40 steps of the second half, the loss over *all* training images. FUSE-PV's second half is L-BFGS, Adam's is Adam.
+# Now the same on your machine, one run each at three batch sizes. Here we can look at what the table does not tell: the loss over *all* training
+# images after each of the first 40 steps of the second half. FUSE-PV's second half is L-BFGS, Adam's is Adam.
 #
-# One thing first. Batch norm in evaluation mode uses *running* means, a tenth of each new batch's and nine tenths of what was. They lag behind the
-# parameters. So below we take the loss over all images as they normalise themselves, and the test accuracy twice: with the running means, and with
-# fresh ones. (The recorded runs are measured with fresh ones; the reference code with running ones.)
+# One thing first. Batch norm in evaluation mode uses *running* means: each new batch counts a tenth, what was before nine tenths. So they lag behind
+# the parameters. Below, the loss over all images is taken with the means of those images. The test accuracy is taken twice: with the running means,
+# and with fresh ones. (The recorded runs are measured with fresh ones, the reference code with running ones.)
 
 # %%
 def norms(net):
@@ -615,15 +620,15 @@ plots.show(fig, alt="Three panels by batch size: the loss over all training imag
            "and for FUSE-PV, whose second half is L-BFGS on minibatches.")
 
 # %% [markdown]
-# **What you see.** At 32 images L-BFGS's line zigzags. Adam's steps raise the loss over all images as often, but by 3 % at most, L-BFGS's by up to 27
-# %. At 128 images it is nearly calm, at 512 it falls step by step, and there each of its steps brings more than one of Adam's. So larger batches do
-# steady the second phase, and one sees it with the naked eye. But at 512 there are four such steps, where Adam makes twenty: in this budget Adam's
-# net is the better one at every size (last column).
+# **What you see.** At 32 images L-BFGS's line zigzags. Adam's steps raise the loss over all images as often, but by 3 % at most; L-BFGS's raise it by
+# up to 27 %. At 128 images L-BFGS is nearly calm. At 512 it falls step by step, and each of its steps brings at least about as much as one of Adam's.
+# So larger batches do steady the second phase, and you can see it. But at 512 there are only four such steps, where Adam makes twenty. In this budget
+# Adam's net is the better one at every size (last column).
 #
 # And a surprise, in the checked line below: **not one** of these steps failed to lower the loss of *its own* minibatch. Most took $t = 1$ at once.
 # The line search tests the function that the direction was made for, the minibatch's, so it cannot tell signal from noise. A report that looks
-# healthy says nothing about the batch size. What would: the variance of the gradients within the batch, which the progressive batching of
-# Bollapragada et al. (below) looks at before each step.
+# healthy says nothing about the batch size. The variance of the gradients within the batch would say something; the progressive batching of
+# Bollapragada et al. (below) looks at it before each step.
 #
 # The last two columns of the table are a warning. At 512 images Adam's net has a test accuracy of 10 %, chance, with the running means, and
 # 68 % with fresh ones. Its weights are fine; the means are those of a net of some ten steps ago. Whoever compares short runs of nets with batch norm,
@@ -637,16 +642,16 @@ print(f"largest rise over all images, 32 images above 128: {lines.loc[(32, 'FUSE
 # %% [markdown]
 # ## Summary
 #
-# - The noise of a gradient falls like $1/b$, exactly. A minibatch L-BFGS direction's falls faster, $b^{-1.46}$ $[-1.97, -0.95]$, as it divides by
-#   noisy curvatures: at 32 images the error is 1 to 44 times the direction, at 2,048 it is 0.003 to 0.18 times (squared).
-# - Of its two sources, the noise of the pairs goes away quickly if both ends of a pair see one minibatch, and never does if they see two. That of the
-#   gradient is quietened by $H$ at some points and amplified at others.
-# - **Do larger batches steady the second phase? Yes**, and at 32 images it needs it badly: it ruins the net there. **Do they make it win?** Not here:
-#   at equal budgets FUSE-PV ends 4 to 5 points below Adam at 128 to 2,048 images, and 38 below at 32.
-# - A line search on the minibatch does not see any of this. Each step lowers its own loss.
-# - Five seeds hardly say anything about a variance: the interval reaches a factor of ten to both sides. "Slightly higher variance" is not shown, and
-#   not refuted.
-# - With batch norm, say with which means a short run was measured: it can be the difference of 10 % and 68 %.
+# - **The noise of a gradient falls like $1/b$.** That of a minibatch L-BFGS direction falls as fast or faster, $b^{-1.46}$ $[-1.97, -0.95]$, because
+#   it divides by noisy curvatures. The squared relative error is 1.3 to 44 at 32 images, and 0.003 to 0.18 at 2,048.
+# - **It has two sources.** The noise of the pairs fades quickly if both ends of a pair see the same minibatch, and stays large at most points if they
+#   see two. That of the gradient is quietened by $H$ at some points and amplified at others.
+# - **Do larger batches steady the second phase? Yes.** At 32 images that phase ruins the net. **Do they make it win?** Not here: at equal budgets
+#   FUSE-PV ends about 4 to 5 points below Adam at 128 to 2,048 images (at 512: −4.8 [−6.8, −2.8]), and 38 below at 32.
+# - **A line search on the minibatch sees nothing of this.** Each step lowers its own loss.
+# - **Five seeds say hardly anything about a variance**: the interval reaches a factor of ten to both sides. "Slightly higher variance" is not shown,
+#   and not refuted.
+# - **With batch norm, say with which means** a short run was measured: it can be the difference between 10 % and 68 %.
 #
 # ## References
 #

@@ -6,7 +6,7 @@ def formula(lbfgs, adam=1):
     return lambda epochs, adam_epochs, minibatches: minibatches * (adam * adam_epochs + lbfgs * (epochs - adam_epochs))
 
 
-RIGHT = {"08.1": [7, 7.0], "08.2": [2.13], "08.3": ["(c)"], "08.4": [counted], "08.5": ["B"]}
+RIGHT = {"08.1": [7, 7.0], "08.2": [2.13, 2.1], "08.3": ["(c)"], "08.4": [counted], "08.5": ["B"]}
 WRONG = {
     "08.1": [(5, "has none"), (6, "rounds down"), (10, "less will do"), (22, "too large")],
     "08.2": [
