@@ -225,8 +225,8 @@ check("07.2", ...)  # check("07.2", split)
 # - **two-batch pairs**: as *pairs*, but with another minibatch at each end of $s_i$. This happens to an L-BFGS that gets a new batch in each step and
 #   does not know it, such as torch's.
 #
-# The reference $p^*$ uses all images in every place. Pairs with $s^\top y \le 0$ are left out, as always. The relative error of a direction is
-# $\lVert p-p^*\rVert^2/\lVert p^*\rVert^2$.
+# The reference $p^*$ uses all images in every place. Pairs with $s^\top y \le 0$ are left out, as always. The squared relative error
+# of a direction is $\lVert p-p^*\rVert^2/\lVert p^*\rVert^2$; "error" below is short for it.
 
 # %%
 s = torch.stack(points).diff(dim=0).double()  # (10, d)
@@ -249,7 +249,7 @@ def ends(b):
 best = direction(full.diff(dim=0), g)  # p*
 
 # %% [markdown]
-# > **Predict.** At 32 images per batch, is the relative error of $p$ smaller than that of the gradient, the same, or larger? And which half of the
+# > **Predict.** At 32 images per batch, is the squared relative error of $p$ smaller than that of the gradient, the same, or larger? And which half of the
 # > noise does more harm: **(a)** the gradient's; **(b)** that of the pairs; **(c)** it depends on where one stands?
 
 # %%
@@ -289,11 +289,11 @@ for ax, step in zip(axes, recorded.step.unique(), strict=True):
     ax.set(xscale="log", yscale="log", xlabel="batch size b", title=f"after {step} steps of Adam")
     ax.set_xticks([32, 128, 512, 2048], [32, 128, 512, 2048])
     ax.minorticks_off()
-axes[0].set(ylabel="median relative error")
+axes[0].set(ylabel="median squared relative error")
 fig.tight_layout(rect=(0, 0, 1, 0.9))
 fig.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=5, fontsize="small")
-plots.show(fig, alt="Three panels, after 24, 64 and 128 steps of Adam on CIFAR-10: median relative error of L-BFGS directions over the "
-           "batch size, by what is noisy, beside that of the gradient itself. In the first two, directions with noisy gradient, pairs or both lie below "
+plots.show(fig, alt="Three panels, after 24, 64 and 128 steps of Adam on CIFAR-10: median squared relative error of L-BFGS directions over "
+           "the batch size, by what is noisy, beside that of the gradient itself. In the first two, directions with noisy gradient, pairs or both lie below "
            "the gradient; in the third those with noisy gradient or both lie above it. Two-batch pairs are far above 1 nearly everywhere.")
 
 # %% [markdown]
@@ -444,7 +444,7 @@ plots.show(fig, alt="Four panels, one for each batch size: train loss over passe
 
 # %% [markdown]
 # **What you see.** At 32 images FUSE-PV and Adam are one line until the switch. From there FUSE-PV's loss goes from 1.42 to 2.50, *above* the
-# $\log 10 = 2.30$ of a net that knows nothing. With a relative error of 1 to 40 in the direction (section 3), a step fits its own 32 images at the
+# $\log 10 = 2.30$ of a net that knows nothing. With a squared relative error of 1 to 40 in the direction (section 3), a step fits its own 32 images at the
 # cost of the others; section 5 watches this happen. The second half brings 0.02 at 128 images and 0.04 at 512; at 2,048 six or seven steps bring 0.04
 # from the last mark on. So the larger the batch, the better a step. But Adam brings more in the same half: 0.15 at 128 and 0.17 at 512.
 #
