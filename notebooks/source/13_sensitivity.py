@@ -57,10 +57,12 @@ torch.set_num_threads(1)  # as in the recorded table; models of this size gain n
 # ## 1 · Many settings at once
 #
 # FUSE-PV asks its user for a rule with a threshold, for Adam's learning rate and for L-BFGS's history size. The summary of the paper lists as a
-# limitation that *switchover criteria require careful tuning*, and as the first thing to check how robust the thresholds are. It gives no numbers.
+# limitation that *switchover criteria require careful tuning*. The first thing to check, it says, is how robust the thresholds are. It gives no
+# numbers.
 #
-# To vary one setting at a time, the others at some value, answers for that value only. A grid of three settings with five values each is 125 runs, and
-# knows five values of each. A **Latin hypercube** does better: cut each setting's range into as many slices as there are runs, and use every slice once.
+# You could vary one setting at a time and hold the others fixed. But then the answer is only valid for those fixed values. You could take a grid:
+# three settings with five values each are 125 runs, and yet you learn about five values of each only. A **Latin hypercube** does better: cut each
+# setting's range into as many slices as there are runs, and use every slice once.
 
 # %%
 factors = {"lr": (1e-4, 1e-1), "m": (3, 100), "K": (0.003, 1.0), "ζ": (1e-6, 10.0), "σ": (1e-5, 1.0)}
@@ -86,8 +88,8 @@ plots.show(fig, alt="Two designs seen from above. The grid shows 25 points, five
            "a hundred evenly spread marks below.")
 
 # %% [markdown]
-# **What you see.** Above the axis two of the three settings, below it the values that one of them takes (orange). The 125 runs of the grid fall on 25
-# points and five values; the 100 of the hypercube are 100 different points with 100 different values.
+# **What you see.** Each blue dot is a run, at its values of two of the three settings. The orange marks below are the values that one of them takes.
+# The 125 runs of the grid fall on 25 points and five values. The 100 of the hypercube are 100 different points with 100 different values.
 #
 # **Quick check 13.1** Twenty runs, four settings, a Latin hypercube. How many different learning rates are tried?
 
@@ -97,15 +99,16 @@ check("13.1", ...)
 # %% [markdown]
 # ## 2 · What is compared
 #
-# The hundred points were run on seven tasks. Each point under four rules, with the same learning rate, the same seed (which decides initial parameters
-# and the order of the rows), and the same budget of gradient evaluations, in samples:
+# The hundred points were run on seven tasks, each point under four rules. The four runs of a point share the learning rate, the seed (which decides
+# the initial parameters and the order of the rows) and the budget of gradient evaluations, counted in samples:
 #
 # - *never*: Adam alone, the run that the three others are compared with;
-# - `step:K` with K from 0.3 % to all of the steps that the budget pays for;
-# - `gradnorm:ζ:50` with ζ from 1e-6 to 10, and `losschange:σ:50` with σ from 1e-5 to 1: the mean over the last 50 steps.
+# - `step:K`: switch after K steps, from 0.3 % to all of the steps that the budget pays for;
+# - `gradnorm:ζ:50`: switch when the mean of $\lVert g\rVert^2$ over the last 50 steps is at most ζ, from 1e-6 to 10;
+# - `losschange:σ:50`: switch when the mean of $|f_k-f_{k-1}|$ over the last 50 steps is at most σ, from 1e-5 to 1.
 #
-# The learning rate goes from 1e-4 to 0.1, the history size m from 3 to 100, all even on a log scale. So this is no contest of tuned optimizers; it asks
-# what happens to somebody who *did not tune*.
+# The learning rate goes from 1e-4 to 0.1, the history size m from 3 to 100. All of these are even on a log scale. So this is no contest of tuned
+# optimizers. It asks what happens to somebody who *did not tune*.
 
 # %%
 tasks = pd.read_csv(data.bundled("results/13_tasks.csv"), index_col="task")
@@ -113,17 +116,16 @@ runs = pd.read_csv(data.bundled("results/13_runs.csv"))
 tasks
 
 # %% [markdown]
-# Four tasks are for finding out, three are held out until section 8, and the last one was added after that. The second phase is L-BFGS on the full batch,
-# with one exception,
-# `fashion-mlp-minibatch`, where it runs on minibatches of 500.
+# Four tasks are for finding out. Three are held out until section 8. The last one was added after that. The second phase is L-BFGS on the full batch,
+# with one exception: on `fashion-mlp-minibatch` it runs on minibatches of 500.
 #
-# The **effect** of a run is what it ends with, against its own run of Adam:
+# The **effect** of a run compares its end with that of its own run of Adam:
 #
 # $$e = \log_{10}\frac{f_\text{end}-f^*}{f_\text{Adam}-f^*}$$
 #
-# ($f^*$ is known on the convex tasks and the test functions; on nets it is taken as 0, `least` above; a gap counts as at least $10^{-12}$ of the start's.)
-# $e = -1$: a tenth of Adam's gap. $e = 0$: the same, as is every run whose rule never fires. We call a run **worse** if it ends more
-# than 10 % above Adam: $e > \log_{10} 1.1$.
+# With $e = -1$ FUSE-PV ends at a tenth of Adam's gap. With $e = 0$ they end alike, as always when the rule never fires. We call a run **worse** if
+# its gap is more than 10 % above Adam's: $e > \log_{10} 1.1$. ($f^*$, the column `least` above, is known on the convex tasks and the test functions;
+# on nets it is taken as 0. A gap counts as at least $10^{-12}$ of the start's.)
 
 # %%
 runs["least"] = runs.task.map(tasks.least)
@@ -137,7 +139,7 @@ KNOWN = list(tasks.index[tasks.role == "known"])
 known = fuse[fuse.task.map(tasks.role) == "known"]
 
 # %% [markdown]
-# A few points live, to see that the table is what it says: softmax regression on the digits, under `step:K`.
+# Here are a few points live, to see that the table is what it says: softmax regression on the digits, under `step:K`.
 
 # %%
 def live(point, switchover):
@@ -164,9 +166,9 @@ if passes == 40:
 # %% [markdown]
 # ## 3 · What happened to somebody who did not tune
 #
-# > **Predict.** Hundred points with a learning rate from 1e-4 to 0.1, and a switch anywhere between 0.3 % of the budget and its end. On which of the four
-# > tasks does FUSE-PV under `step:K` end *worse* than its own run of Adam in more than one run in ten? **(a)** on all; **(b)** on the two nets; **(c)** on
-# > the one with minibatches in the second phase only.
+# > **Predict.** A hundred points with a learning rate from 1e-4 to 0.1, and a switch anywhere between 0.3 % of the budget and its end. On which of
+# > the four tasks does FUSE-PV under `step:K` end *worse* than its own run of Adam in more than one run in ten? **(a)** on all; **(b)** on the two
+# > nets; **(c)** only on the one with minibatches in the second phase.
 
 # %%
 def summary(some):
@@ -191,21 +193,23 @@ for ax, task in zip(axes.flat, KNOWN):
     ax.set_yticks(range(3), RULES.values(), fontsize="small")
 fig.supxlabel("effect e: log10 of FUSE-PV's gap over Adam's (−4: that or lower)", fontsize="medium")
 fig.tight_layout()
-plots.show(fig, alt="Four tasks, three rules, a dot for each of a hundred runs over its effect. On the digits with softmax regression and on Rosenbrock all dots "
-           "that are filled lie left of zero; on the net on the digits most; on the net with minibatches most lie right of it. Many dots of the two "
+plots.show(fig, alt="Four tasks, three rules, a dot for each of a hundred runs over its effect. On the digits with softmax regression nearly all dots that are "
+           "filled lie left of zero, on Rosenbrock all; on the net on the digits most; on the net with minibatches most lie right of it. Many dots of the two "
            "value rules are hollow and at zero.")
 
 # %% [markdown]
-# **What you see.** Answer **b**: on softmax regression and on Rosenbrock's function not one of 200 runs is worse, and the median one ends 30 times and a
-# billion times lower than Adam. On the net on the digits one in five is worse, and on the net with minibatches in both phases 85 of a hundred.
+# **What you see.** Filled dots are runs in which the rule fired, hollow ones at zero those in which it did not. The answer is **b**. On softmax
+# regression and on Rosenbrock's function none of 200 runs is worse; the median run ends about 30 times lower than Adam on the one and five billion
+# times lower on the other. On the net on the digits 20 of a hundred are worse, and on the net with minibatches in both phases 85.
 #
-# The value rules look harmless, and the hollow dots say why: over most of the ranges of ζ and σ **they never fire**. A threshold that is picked blindly
-# mostly leaves you with Adam. (On Rosenbrock, `gradnorm` fires in 4 of 100 runs.) Where it fires it is no safer than a step: on the net with minibatches 20
-# of the 25 runs in which `losschange` fires end worse, and 8 of 14 with `gradnorm`.
+# The value rules `gradnorm` and `losschange` look harmless. The hollow dots say why: over most of the ranges of ζ and σ **they never fire**. A
+# threshold that is picked blindly mostly leaves you with Adam. (On Rosenbrock, `gradnorm` fires in 4 of 100 runs.) Where they fire, they are no safer
+# than a step: on the net with minibatches, 20 of the 25 runs in which `losschange` fires end worse, and 8 of 14 with `gradnorm`.
 #
 # ## 4 · The response surface
 #
-# The rule `step:K` fires always, so its two settings K and lr span a surface: the median effect in each of 25 cells, some four runs a cell.
+# The rule `step:K` nearly always fires, so its two settings K and lr span a surface. Each of the 25 cells below shows a median effect, of some four
+# runs.
 
 # %%
 BINS = 5
@@ -234,18 +238,20 @@ plots.show(fig, alt="Heat maps of the median effect over learning rate and switc
            "minibatches is positive nearly everywhere but in the last column.")
 
 # %% [markdown]
-# **What you see.** Three landscapes. *Softmax regression, Rosenbrock*: blue everywhere; the earlier the better, and the smaller Adam's learning rate, the
-# more there is to gain, since Adam does not arrive. *The net on the digits*: with a good learning rate (the rows of 1e-3 to 1e-2) and an early switch L-BFGS
-# ends in a poorer minimum than Adam: red at the left edge, in the middle rows. With a poor rate, too small or too large, the switch mends it. *Minibatches*:
-# red nearly
-# everywhere, darkest where the switch is early: the longer L-BFGS runs, the more it costs.
+# **What you see.** Blue is better than Adam, red is worse; the colours end at ±1.5. There are three landscapes.
+#
+# - *Softmax regression, Rosenbrock*: blue everywhere. Mostly, an earlier switch gains more. So does a smaller learning rate, as Adam then does not
+#   arrive by itself.
+# - *The net on the digits*: with a good learning rate (the rows of 3.2e-3 and 1.3e-2) and an early switch, L-BFGS ends in a poorer minimum than Adam.
+#   These are the red cells at the left. With a poor rate, too small or too large, the switch mends it.
+# - *Minibatches*: red nearly everywhere, and darkest where the switch is early. The longer L-BFGS runs, the more it costs.
 #
 # So "tune the switch" means another thing on each of them.
 #
 # ## 5 · Which setting matters?
 #
-# Three numbers for three settings. First the **partial rank correlation**: replace all values by their ranks, subtract from the setting's ranks and
-# from the response's what the *other* settings explain, and correlate what is left.
+# Two numbers say how much a setting matters. The first is the **partial rank correlation**, between −1 and 1. Replace all values by their ranks. Take
+# the setting's ranks and the response's, and subtract from both what the *other* settings explain. Correlate what is left.
 
 # %%
 def residuals(a, others):
@@ -276,8 +282,12 @@ def partial_of_two(r_xy, r_xz, r_yz):
 check("13.2", ...)  # check("13.2", partial_of_two)
 
 # %% [markdown]
-# The response from here on is where the run *ends*, $\log_{10}$ of its gap: what a user wants low. `lab.partial_rank_correlations` gives the
-# intervals, too (bootstrap over the hundred points):
+# The second is the **main effect**: cut the setting's range into five bins with equally many runs. The main effect is the share of the response's
+# variance that lies between the means of these bins, less what chance alone puts there. About 0: the bins do not differ. 1: the bins explain
+# everything. Unlike the correlation, it does not ask for a direction.
+#
+# From here on, the response is where the run *ends*, $\log_{10}$ of its gap: what a user wants low. The library has both measures, and the
+# correlation's interval, from a bootstrap over the hundred points:
 
 # %%
 rows = []
@@ -290,7 +300,7 @@ measures = pd.DataFrame(rows, columns=["task", "rule", "setting", "r", "low", "h
 measures.pivot(index=["task", "rule"], columns="setting", values="main effect")[list(SETTINGS.values())].loc[KNOWN].round(2)
 
 # %%
-fig, axes = plt.subplots(1, 3, figsize=(9, 4.2), sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(9, 4.6), sharey=True)
 for ax, rule in zip(axes, RULES):
     for i, setting in enumerate(SETTINGS.values()):
         some = measures[(measures.rule == rule) & (measures.setting == setting)].reset_index(drop=True)
@@ -301,26 +311,29 @@ for ax, rule in zip(axes, RULES):
     ax.title.set_fontsize("small")
 axes[0].set_yticks(-np.arange(len(KNOWN)), KNOWN, fontsize="small")
 axes[1].set_xlabel("partial rank correlation with the end's log gap (left: a larger value ends lower)")
-axes[2].legend(fontsize="x-small", loc="lower right")
 fig.tight_layout()
+fig.legend(*axes[0].get_legend_handles_labels(), fontsize="small", loc="upper center", bbox_to_anchor=(0.55, 0.02), ncols=3)
 plots.show(fig, alt="Partial rank correlations with intervals for three settings on four tasks under three rules. Signs differ from task to task for the "
-           "threshold; the history size is at or left of zero; the learning rate is left of zero under the value rules.")
+           "threshold; the history size is at or left of zero; under the value rules the learning rate is left of zero, on Rosenbrock almost at −1.")
 
 # %% [markdown]
-# **What you see.** Under `step:K` the threshold matters on all four tasks, and **its sign changes from task to task**: a later switch ends higher on softmax
-# regression and Rosenbrock, and lower on the two nets. There is no direction to recommend. Under the value rules a larger threshold fires sooner, or
-# at all: where it does so at all, that ends lower with a full batch and higher with minibatches; under `gradnorm` nothing is shown on two of the four tasks.
-# More pairs end clearly lower under `step:K` on softmax regression, where $m$ has the strongest correlation of the three (−0.72), and on the net on the
-# digits (−0.31 [−0.48, −0.10]); elsewhere the intervals mostly hold zero. And the learning rate: under the value rules, which mostly leave Adam alone, its
-# main effect is the largest of the three
-# on three tasks of four; under `step:K` it is the threshold's on all but the net on the digits.
+# **What you see.** The *threshold* matters under `step:K` on all four tasks, and **its sign changes from task to task**. A later switch ends higher
+# on softmax regression and Rosenbrock, and lower on the two nets. There is no direction to recommend. Under the value rules a larger threshold fires
+# sooner, or at all. With a full batch that ends lower, and with minibatches higher, wherever anything is shown; `gradnorm` shows nothing on two of
+# the four tasks.
 #
-# There, look at both measures: the learning rate's correlation is near the edge of nothing, its main effect is the largest. The best rate is in the
-# middle (section 6).
+# The *history size* m matters under `step:K` on softmax regression, where its correlation is the strongest of the three (−0.72 [−0.82, −0.63]), and
+# on the net on the digits (−0.31 [−0.48, −0.10]): more pairs end lower. Elsewhere its intervals mostly hold zero.
 #
-# **Quick check 13.3** A setting has a partial rank correlation of 0.02 [−0.2, 0.2] and a main effect of 0.5. What does the response look like over it?
-# **(a)** it does not depend on it; **(b)** it has a best or a worst value somewhere in the middle; **(c)** it depends on it in combination with others
-# only.
+# The *learning rate* has the largest main effect on three tasks of four under the value rules, which mostly leave Adam alone. Under `step:K` the
+# threshold has it, on all but the net on the digits.
+#
+# On that net the two measures seem to disagree: the interval of the learning rate's correlation holds zero, and yet its main effect is the largest.
+# The reason is that the best rate is in the middle (section 6).
+#
+# **Quick check 13.3** A setting has a partial rank correlation of 0.02 [−0.2, 0.2] and a main effect of 0.5. What does the response look like over
+# it? **(a)** it does not depend on it; **(b)** it has a best or a worst value somewhere in the middle; **(c)** it depends on it only in combination
+# with others.
 
 # %%
 check("13.3", ...)
@@ -365,17 +378,17 @@ plots.show(fig, alt="The end's log gap over the learning rate. Adam's falls stee
            "net with minibatches.")
 
 # %% [markdown]
-# **What you see.** Answer **b** where the second phase has a full batch: on softmax regression Adam's medians spread over two powers of ten, FUSE-PV's over
-# half of one; on Rosenbrock FUSE-PV arrives from every rate. On the net on the digits the spread is half of Adam's, and at Adam's best rates the two end
-# alike. **This may be the most useful thing that FUSE-PV does for somebody who does not tune**: it forgives the learning rate. With minibatches in
-# the second phase it does not; there FUSE-PV is above Adam at each rate.
+# **What you see.** Answer **b**, where the second phase has a full batch. On softmax regression Adam's medians spread over two powers of ten,
+# FUSE-PV's over half of one. On Rosenbrock FUSE-PV arrives from every rate. On the net on the digits the spread is about half of Adam's, and at
+# Adam's best rates the two end alike. **This may be the most useful thing that FUSE-PV does for somebody who does not tune**: it forgives the
+# learning rate. With minibatches in the second phase it does not: there FUSE-PV is above Adam at each rate.
 #
-# The other side of it: compared with Adam *at a good rate* the advantage shrinks (notebooks 05 and 06, where everybody is tuned).
+# The other side of it: compared with Adam *at a good rate* the advantage shrinks (see notebooks 05 and 06, where everybody is tuned).
 #
 # ## 7 · Does a threshold travel?
 #
-# ζ and σ have units: ζ those of the squared gradient, σ those of the loss. At which threshold has the rule fired in half of the runs, and where is
-# that in units of the start's value, $\zeta/\lVert\nabla f_0\rVert^2$ and $\sigma/f_0$? (NaN: it hardly ever fires.)
+# ζ and σ have units: ζ those of the squared gradient, σ those of the loss. At which threshold does the rule fire in half of the runs? And would it be
+# the same everywhere if we measured in units of the start's value, $\zeta/\lVert\nabla f_0\rVert^2$ and $\sigma/f_0$? (NaN: it hardly ever fires.)
 
 # %%
 def half(task, rule, unit):
@@ -413,12 +426,15 @@ plots.show(fig, alt="Share of runs in which the rule fires, over the threshold, 
            "in both units.")
 
 # %% [markdown]
-# **What you see.** On each task the rule goes from never to always within a decade or two of its threshold. For ζ these places lie **three decades apart**,
-# on Rosenbrock beyond the range that was tried; in units of the start it is worse, nearly seven, since a test function's gradient falls by ten powers of
-# ten, and a
-# minibatch's has a floor (notebook 05). σ does better in its own units: at 0.005 to 0.06 half of the runs have switched on all seven tasks. But that it
-# *fires* is not that it *pays*: on the nets with minibatches or a short budget those were the runs that ended worse. A rule that is to
-# travel has to look at more than a size: at what Adam gains and what L-BFGS would.
+# **What you see.** On one task, the rule goes from never to nearly always while its threshold grows by one to five powers of ten. (On Rosenbrock it
+# does not get there within the range that was tried.) Between tasks the places differ:
+#
+# - *ζ*: half of the runs fire at values that lie **three decades apart**, and on Rosenbrock beyond the range that was tried. In units of the start it
+#   is worse, nearly seven decades: a test function's gradient falls by many powers of ten, while a minibatch's has a floor (notebook 05).
+# - *σ* does better in its own units: at 0.005 to 0.06 half of the runs have switched, on all seven tasks. But that it *fires* is not that it *pays*:
+#   on the nets with minibatches or a short budget, most of these runs ended worse.
+#
+# A rule that is to travel has to look at more than a size: at what Adam gains and what L-BFGS would.
 #
 # **Exercise 13.4** You multiply your loss by 100, because your boss likes percent. Adam's path stays the same (but for its ε). By what factor must
 # you multiply ζ so that the rule fires at the same step?
@@ -429,8 +445,9 @@ check("13.4", ...)
 # %% [markdown]
 # ## 8 · Safe ranges, and a check on tasks that had no part in them
 #
-# Where is `step:K` safe with a *full-batch* second phase? For each sixth of the range of K the share of runs that end worse than Adam, on the three
-# known full-batch tasks. A bin is **safe** if that is at most one in ten on each of them.
+# Where is `step:K` safe with a *full-batch* second phase? Cut the range of K into six bins and count, in each, the share of runs that end worse than
+# Adam, on the three known full-batch tasks. A bin is **safe** if that share is at most one in ten on each of them. Then we try the safe bins on the
+# three tasks that were held out.
 
 # %%
 SIXTHS = 6
@@ -470,14 +487,26 @@ low, high = binomtest(k, n).proportion_ci(method="wilson")
 print(f"the safe range on the held-out tasks: {k} of {n} runs end worse than Adam: {k / n:.2f} [{low:.2f}, {high:.2f}]")
 
 # %% [markdown]
-# **What you see.** On the known tasks three of six bins are safe: a switch after 5 % of the steps or later. **On the tasks that had no part in it the range
-# is not safe**: on the valley it is, but on Fashion-MNIST with softmax regression one run in five ends worse in it, and on USPS with the net two in three.
-# Altogether 42 of 150, where one in ten had been promised. Had we asked only the tasks that the range was made from, we should have recommended it.
+# **What you see.** On the known tasks three of six bins are safe: a switch after 5.5 % of the steps or later. **On the tasks that had no part in it
+# the range is not safe.** On the valley it is. But on Fashion-MNIST with softmax regression 10 of 50 runs end worse, and on USPS with the net 32 of
+# 50. Altogether these are 42 of 150, where one in ten had been promised. (The interval holds for runs on these three tasks. How much other tasks
+# differ, three cannot say.) Had we asked only the tasks that the range was made from, we should have recommended it.
 #
-# What is different? On the digits the budget was 40 to 60 passes, and a pass is 1,437 rows, 29 of Adam's steps. On USPS it was 15 passes of 73 steps each:
-# few full
-# gradients, each of which costs many steps of Adam. Notebook 06 found the same from another side. If that is the reason, then it is the *number of full
-# gradients* that has to be looked at, not the share of the budget. This is an explanation after the fact, so it needs a test of its own:
+# What is different? We can only explain after the fact. On USPS the budget is short: 15 passes of 73 steps each, against 40 to 60 passes of 29 steps
+# on the digits. That makes few full gradients, each of which costs many steps of Adam. Then one should look at the *number of full gradients*, not at
+# the share of the budget.
+#
+# On Fashion-MNIST the budget was 40 passes, so this cannot be the reason there. Look at the history size:
+
+# %%
+fashion = fuse[(fuse.task == "fashion-softmax") & (fuse.rule == "step")]
+for where, some in (("all", fashion), ("safe range", fashion[fashion.u_threshold >= 0.5])):
+    few, many = some[some.m <= 12].worse, some[some.m > 12].worse
+    print(f"{where}: with up to 12 pairs {few.sum()} of {len(few)} runs are worse, with more {many.sum()} of {len(many)}")
+
+# %% [markdown]
+# On this problem **too short a history was the trouble**, as section 5 found on the digits with the same model. The limit of 12 was
+# picked after looking, so take it as a hint. The other explanation can be tested:
 #
 # ### Afterwards
 #
@@ -493,12 +522,12 @@ for budget, some in (("15 passes", before), ("60 passes", after)):
 pd.DataFrame(lines).T.round(2)
 
 # %% [markdown]
-# Answer **b**: 14 of 26 worse with 15 passes, 3 of 26 with 60, and the intervals do not meet. So it is not the data set, and the share of the budget was the
-# wrong unit. (26 points and one data set: a hint with an interval, no law. Whoever wants a rule of thumb from it: *count the full gradients
-# that are left after the switch, and want dozens*.)
+# Answer **b**: 14 of 26 are worse with 15 passes, 3 of 26 with 60, and the intervals do not meet. So it is not the data set alone, and a share of the
+# budget was the wrong unit. This is 26 points and one data set: a hint with an interval, no law. A rule of thumb that agrees with it: *count the full
+# gradients that are left after the switch, and want dozens*.
 #
-# **Exercise 13.5** On your task you try the rule 60 times, and none of the runs is worse than Adam. What is the largest share of bad runs that is still
-# compatible with that, at 95 %? (Solve $(1-p)^{60} = 0.05$; two digits are enough.)
+# **Exercise 13.5** On your task you try the rule 60 times, and none of the runs is worse than Adam. What is the largest share of bad runs that is
+# still compatible with that, at 95 %? (Solve $(1-p)^{60} = 0.05$; two digits are enough.)
 
 # %%
 check("13.5", ...)
@@ -508,17 +537,18 @@ check("13.5", ...)
 #
 # | question | answer | effect | section |
 # |---|---|---|---|
-# | must the switch be tuned? | depends on the second phase's batches and on the task | worse than Adam at the same learning rate: 0 % of blind choices of K, lr and m on softmax regression (digits) and both test functions, 20 to 79 % on the others with a full batch, 85 % with minibatches | 3, 4 |
-# | which setting matters? | the threshold, with a sign that changes; then the learning rate; m on softmax regression only | main effects of K 0.08 to 0.47, of lr −0.02 to 0.30, of m up to 0.23 | 5 |
-# | does FUSE-PV forgive the learning rate? | with a full-batch second phase, yes | spread over the rates, in powers of ten: 0.5 for Adam's 2.2, 0.6 for 1.1, 0.1 for 2.5; with minibatches 0.3 for 0.4, and above Adam throughout | 6 |
-# | does a threshold carry over? | ζ no; σ roughly, but firing is not paying | half of the runs fire at ζ three decades apart, at σ one decade | 7 |
-# | is a safe range of K safe elsewhere? | no | 42 of 150 runs on three held-out tasks worse, 0.28 [0.21, 0.36], where 0.10 was promised | 8 |
+# | must the switch be tuned? | **depends on the task and on the second phase's batches** | blind runs that end worse than Adam at the same learning rate: softmax regression (digits) and both test functions 0 of 100 each [0, 4 %], net on the digits 20 % [13, 29], net on USPS 79 % [70, 86], minibatches 85 % [77, 91] | 3, 4, 8 |
+# | which setting matters? | **the threshold, with a sign that changes**; then the learning rate; m on softmax regression | correlation of K with the end: +0.65 [0.53, 0.75] on softmax regression, −0.73 [−0.85, −0.56] on the net with minibatches; of m: −0.72 [−0.82, −0.63] on softmax regression | 5 |
+# | does FUSE-PV forgive the learning rate? | **yes, with a full-batch second phase** | spread of the medians over the rates, in powers of ten, Adam and FUSE-PV: 2.2 and 0.5, 1.1 and 0.6, 2.5 and 0.1; with minibatches 0.4 and 0.3, and above Adam throughout | 6 |
+# | does a threshold carry over? | **ζ no; σ roughly**, but firing is not paying | half of the runs fire at ζ three decades apart, at σ one decade | 7 |
+# | is a safe range of K safe elsewhere? | **no** | on three held-out tasks 42 of 150 runs end worse, 0.28 [0.21, 0.36], where 0.10 was promised | 8 |
 #
 # - Vary all settings together; a Latin hypercube gives each of them as many values as there are runs.
 # - A rank correlation sees a direction, a main effect sees a best value in the middle. Look at both.
-# - **Practical**, without tuning: a full-batch second phase, a budget that leaves dozens of full gradients after the switch, and not too early a switch: on
-#   the net on the digits 18 of the 58 runs that switched before 8 % of the steps ended worse, with more than 55 of 60 passes left, and 2 of the 42 others.
-#   Adam's rate then matters less. If the budget does not pay for that, stay with Adam (and give it a decay).
+# - **Practical**, without tuning: take a full-batch second phase, a history of more than a dozen pairs, and a budget that leaves dozens of full
+#   gradients after the switch. Do not switch too early: on the net on the digits 18 of the 50 runs that switched before 5.5 % of the steps ended
+#   worse, with 56 of 60 passes left, and 2 of the 50 others. Adam's rate then matters less. If the budget does not pay for that, stay with Adam (and
+#   give it a decay).
 # - **Hold a task out before you recommend a range.** Ours looked good on the tasks that it came from.
 # - **Still open**: windows other than 50, interactions beyond the heat maps, larger nets, and a rule without a threshold.
 #

@@ -12,7 +12,8 @@
 # - which share of its gain over Adam comes from curvature, which from the line search, and which from larger batches,
 # - where curvature does not help: ripples, noise; and what L-BFGS does at a saddle.
 #
-# **You need first**: [02 · L-BFGS](02_lbfgs.ipynb); eigenvalues of a symmetric matrix. [07 · Batch size](07_batch_size.ipynb) helps.
+# **You need first**: [02 · L-BFGS](02_lbfgs.ipynb); eigenvalues of a symmetric matrix. [03 · FUSE-PV](03_fuse_pv.ipynb) and [07 · Batch
+# size](07_batch_size.ipynb) help.
 #
 # **Minutes**: 30 to read, 1 to run. With `profile="full"`: 1.
 
@@ -60,21 +61,22 @@ torch.set_default_dtype(torch.float64)
 # ## 1 · The question
 #
 # The summary that this course works from asks for one more check of FUSE-PV: on "synthetic non-convex functions with known curvature properties",
-# whether L-BFGS "provides benefits beyond simple noise reduction, isolating curvature exploitation effects". An L-BFGS step differs from an Adam step in
-# more than curvature:
+# whether L-BFGS "provides benefits beyond simple noise reduction, isolating curvature exploitation effects". That is hard to see from a plain race,
+# because an L-BFGS step differs from an Adam step in more than curvature:
 #
-# - it has a **line search**, so that its steps are neither too long nor too short;
-# - the newest pair gives it a **scale**: one number, $\gamma = s^\top y/y^\top y$, even if everything else were lost;
-# - on noisy gradients it is usually given **larger batches** (or several evaluations on one batch), so that it *averages*;
-# - and it has the **directions**: along which $s$ the gradient changes by which $y$. Only this is curvature in the full sense.
+# - It has a **line search**, so that its steps are neither too long nor too short.
+# - The newest pair gives it a **scale**: one number, $\gamma = s^\top y/y^\top y$, even if everything else were lost.
+# - On noisy gradients it is usually given **larger batches** (or several evaluations on one batch), so that it *averages*.
+# - And it has the **directions**: along which $s$ the gradient changes by which $y$. Only this is curvature in the full sense.
 #
-# **What would settle it**: runs at the same cost from the same starts, in which these are added one after the other. If the last step of that
-# ladder, the directions, takes nothing off the gap, L-BFGS gains from something else. If it takes most, it gains from curvature.
+# **How to settle it**: run from the same starts at the same cost, and add these one after the other, like the steps of a ladder. If the last step,
+# the directions, takes nothing off the gap, then L-BFGS gains from something else. If it takes most, it gains from curvature.
 #
 # ## 2 · Landscapes of known curvature
 #
-# `fuse_lib.problems` has six of them. Each is simple along axes of its own, turned by a random rotation (along the coordinate axes, Adam's one step size a
-# coordinate would undo any condition number). Each documents the spectrum of its Hessian by a formula.
+# `fuse_lib.problems` has six of them. Each is simple along axes of its own, and is then turned by a random rotation. (Along the coordinate axes it
+# would be too easy for Adam, whose step size for each coordinate can undo any condition number.) Each documents the spectrum of its Hessian, the list
+# of its eigenvalues, by a formula:
 #
 # | landscape | Hessian, with $\Lambda = \mathrm{diag}(\lambda)$, λ from 1 to κ |
 # |---|---|
@@ -82,8 +84,8 @@ torch.set_default_dtype(torch.float64)
 # | `saddle` | −λ (n₋ times) and +λ (n₊ times) at 0; everywhere in closed form |
 # | `plateau` | λ at the minimum; fades to zero far out, with one negative eigenvalue on the way |
 # | `ripples` | a bowl λ plus many sinusoids, whose Hessian has eigenvalues between −ρ and ρ |
-# | `linear_net` | $\tfrac12\lVert W_2W_1-A\rVert^2$: ±σ at the saddle 0, $\sigma_i+\sigma_j$ and zeros at the balanced minimum |
-# | `tanh_net` | 25 parameters: $J^\top J/n + \sum_k r_k H_k/n$, computed exactly |
+# | `linear_net` | $\tfrac12\lVert W_2W_1-A\rVert^2$: ±σ at the saddle 0, $\sigma_i+\sigma_j$ and zeros at the balanced minimum (σ: the singular values of $A$; balanced: both layers have the singular values $\sqrt\sigma$) |
+# | `tanh_net` | 25 parameters: $J^\top J/n + \sum_k r_k H_k/n$, computed exactly from the Jacobian $J$ of the outputs, their Hessians $H_k$ and the residuals $r_k$ |
 
 # %%
 landscapes = {"bent valley": problems.bent_valley(condition, dim), "saddle": problems.saddle(5, 15, condition=100.0),
@@ -109,7 +111,8 @@ print(f"autograd's Hessian has the documented spectrum at {spectra.agrees.sum()}
 check("15.1", ...)
 
 # %% [markdown]
-# Before any statistics, a look. In two variables, with Adam (lr 0.1, blue) and the library's L-BFGS (green), 60 evaluations each:
+# Before any statistics, let us look. Here are two variables, Adam (lr 0.1, blue) and the library's L-BFGS (green), with 60 evaluations each. Light is
+# low, and a star is a minimum:
 
 # %%
 def path(f, start, make, budget):
@@ -150,13 +153,15 @@ plots.show(fig, alt="Contours of four functions of two variables with the paths 
            "two minima, a pit in a plain, and a bowl full of ripples, in which L-BFGS stops in an early dip and Adam in a later one.")
 
 # %% [markdown]
-# **What you see.** In the valley L-BFGS (green) follows the floor in long steps, Adam swings across it. At the saddle (in the middle) both first go
-# *towards* it; L-BFGS comes nearer, and leaves by one long step. In the pit there is little between them. Among the ripples L-BFGS's line search is
-# content with the first dip that is low enough. Adam's steps are 0.1 long whatever the slope is; it walks over several dips before one holds it, too.
+# **What you see.** In the *valley* L-BFGS follows the floor in long steps, while Adam swings across it. At the *saddle* (in the middle) both first go
+# *towards* it; L-BFGS comes nearer, and leaves by one long step. In the pit of the *plateau* there is little between them. Among the *ripples*
+# L-BFGS's line search is content with the first dip that is low enough. Adam's steps are about 0.1 long at first, whatever the slope is. It walks
+# over several dips before one holds it, too.
 #
 # ### The spectrum along the path
 #
-# In 20 variables, at each step of the same two methods: the lowest and the highest eigenvalue of the Hessian where they are.
+# Now 20 variables. At each step of the same two methods, we compute the lowest and the highest eigenvalue of the Hessian. A negative one means that
+# the function bends down in some direction.
 
 # %%
 def extremes(f, points):
@@ -166,7 +171,7 @@ def extremes(f, points):
     return [u for u, _ in some], [v[0].item() for v in values], [v[-1].item() for v in values]
 
 
-fig, axes = plt.subplots(1, 4, figsize=(15, 3.8))
+fig, axes = plt.subplots(1, 4, figsize=(15, 4))
 lowest = {}
 for ax, name in zip(axes, ("bent valley", "saddle", "plateau", "ripples"), strict=True):
     f = landscapes[name]
@@ -178,19 +183,24 @@ for ax, name in zip(axes, ("bent valley", "saddle", "plateau", "ripples"), stric
     ax.set(title=name, xlabel="evaluations", yscale="symlog")
     ax.axhline(0.0, color="black", linewidth=0.8)
 axes[0].set_ylabel("eigenvalues of the Hessian")
-axes[0].legend(fontsize="x-small")
 fig.tight_layout()
-plots.show(fig, alt="Lowest and highest Hessian eigenvalue over the evaluations of Adam and L-BFGS on four landscapes of 20 variables.")
+fig.legend(*axes[0].get_legend_handles_labels(), fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=4)
+plots.show(fig, alt="Lowest and highest Hessian eigenvalue over the evaluations of Adam and L-BFGS on four landscapes of 20 variables. In the valley "
+           "the lowest changes sign again and again, at the saddle it climbs by stairs, on the plateau it dips below zero, among the ripples it jumps once.")
 
 # %% [markdown]
-# **What you see.** *Bent valley*: off the floor the curvature is negative, and Adam swings through such places again and again. *Saddle*: five
-# directions lead down, with curvatures from −1 to −100; the staircase is L-BFGS falling off along one after the other. *Plateau*: no curvature at all
-# to begin with, then a negative one, and the minimum's spectrum only at the end. *Ripples*: the lowest eigenvalue is about −300 everywhere; where it
-# jumps up, the method has been caught in a dip: L-BFGS after some 45 evaluations, Adam after 105.
+# **What you see.** Look at the thick lines, the lowest eigenvalues.
+#
+# - *Bent valley*: off the floor the curvature is negative, and Adam swings through such places again and again.
+# - *Saddle*: five directions lead down, with curvatures from −1 to −100. The staircase is L-BFGS falling off along one after the other.
+# - *Plateau*: at first there is no curvature at all, then a negative one, and the minimum's spectrum only at the end.
+# - *Ripples*: the lowest eigenvalue is about −300 everywhere. It jumps up where the method is caught in a dip: L-BFGS after some 45 evaluations, Adam
+#   after 105.
 #
 # ## 3 · Taking L-BFGS apart
 #
-# All arms share the direction formula, the line search and the start. They differ in the pairs.
+# We now run L-BFGS with altered pairs. All variants, or *arms*, share the direction formula, the line search and the start. They differ in what they
+# store.
 
 # %%
 def two_loop(pairs, g):
@@ -209,12 +219,13 @@ def two_loop(pairs, g):
 
 # %% [markdown]
 # - **true**: $(s, y)$ as they are.
-# - **shuffled**: each $s$ beside the $y$ of another step. To be fair, the wrong $y$ is only allowed to differ in *direction across s*: it is turned so that
-#   $\lVert y\rVert$ and $s^\top y$ stay what they were. Then the pair is as admissible as before, and γ is the same.
-# - **identity**: $y \leftarrow s/\gamma$ with the γ of the true pair, one pair. $-Hg$ is $-\gamma g$: gradient descent with the scale of L-BFGS.
+# - **shuffled**: each $s$ beside the $y$ of another step. To be fair, the wrong $y$ may only differ in its *direction across s*: it is turned so that
+#   $\lVert y\rVert$ and $s^\top y$ stay what they were. So the pair is as admissible as before, and γ is the same.
+# - **identity**: one pair, with $y \leftarrow s/\gamma$ and the γ of the true pair. Then $-Hg$ is $-\gamma g$: gradient descent with the scale of
+#   L-BFGS.
 # - **steepest** (in the recorded runs): $-g$ and the line search, without even that number.
-# - **exact**: $-\lvert H\rvert^{-1}g$ from the true Hessian, which is given for nothing: what all the curvature at the point would give. (No upper bound
-#   where $f$ is not convex, as section 4 shows.)
+# - **exact**: $-\lvert H\rvert^{-1}g$ from the true Hessian, which is given for nothing. It shows what all the curvature at the point would give.
+#   (Where $f$ is not convex it is no upper bound, as section 4 shows.)
 #
 # **Exercise 15.2** (code) Write `shuffled(s, y, wrong)`: $y$ with its part across $s$ turned to where `wrong` has its own.
 
@@ -278,8 +289,9 @@ def descend(f, x, arm, budget):
 
 
 # %% [markdown]
-# > **Predict.** The bent valley, κ = 1000, 20 variables, no noise. Rank the arms by their gap after 200 evaluations. Where is *shuffled*, whose history is as
-# > full and as long as the true one? **(a)** near *true*; **(b)** between *true* and *identity*; **(c)** near *identity*, or worse.
+# > **Predict.** The bent valley, κ = 1000, 20 variables, no noise. Rank the arms by their gap after 200 evaluations. The history of *shuffled* is as
+# > full and as long as the true one. Where does it end? **(a)** near *true*; **(b)** between *true* and *identity*; **(c)** near *identity*, or
+# > worse.
 
 # %%
 f = landscapes["bent valley"]
@@ -296,9 +308,9 @@ ax.legend()
 plots.show(fig, alt="Gap over evaluations on the bent valley, a line a start: exact pairs and true pairs fall quickly, identity and shuffled pairs slowly.")
 
 # %% [markdown]
-# **What you see.** Answer **c**. The shuffled history is no better than none: it is above *identity*, which keeps a single number. So a full memory
-# as such is worth nothing, and the right $y$ beside the right $s$ makes all the difference. The exact Hessian, had we got it for nothing, would be
-# ten times as quick again: with ten pairs of twenty variables L-BFGS knows the Hessian only in part.
+# **What you see.** Answer **c**. The shuffled history is worse than *identity*, which keeps a single number. So a full memory as such is worth
+# nothing; it has to hold the right $y$ beside the right $s$. The exact Hessian, if we got it for nothing, would be about ten times as quick again.
+# With ten pairs in twenty variables, L-BFGS knows the Hessian only in part.
 
 # %% tags=["nbval-check-output"]
 print(ends.mean().round(0).astype(int).to_dict())
@@ -306,9 +318,9 @@ print(ends.mean().round(0).astype(int).to_dict())
 # %% [markdown]
 # ## 4 · The ladder, without noise
 #
-# Now the recorded runs: thirteen landscapes of 20 to 50 variables, ten starts each, the library's own L-BFGS with its stored pairs altered. Adam is
-# tuned: the best of eight learning rates, constant or with cosine decay, *for each budget*, on four other starts. The ladder from Adam to L-BFGS has
-# four steps, and the gains add up, in powers of ten of the gap at equal evaluations:
+# Now the recorded runs: thirteen landscapes of 20 to 50 variables, with ten starts each. They use the library's own L-BFGS, whose stored pairs are
+# altered. Adam is tuned on four other starts: it gets the best of eight learning rates, constant or with cosine decay, *for each budget*. The ladder
+# from Adam to L-BFGS has four steps. A step's gain is measured in powers of ten of the gap at equal evaluations, so that the gains add up:
 #
 # | step | from | to |
 # |---|---|---|
@@ -351,17 +363,21 @@ fig, ax = plt.subplots(figsize=(9, 9))
 bars(ax, exact, 100)
 ax.legend(*[entries[1:] for entries in ax.get_legend_handles_labels()], fontsize="small", loc="lower right")
 ax.set_xlim(right=9.5)
-plots.show(fig, alt="Horizontal bars, a group a landscape: what line search, one number and directions take off the gap within 100 evaluations without noise.")
+plots.show(fig, alt="Horizontal bars, a group a landscape: what line search, one number and directions take off the gap within 100 evaluations without noise. "
+           "The line search alone has a long bar on the easiest valley only; one number is longest at κ = 100, on the plateau and on the linear net; "
+           "directions are longest at κ = 1000 and 10000, on two saddles and on the tanh net; all bars are short among the ripples.")
 
 # %% [markdown]
-# **What you see.** (Gaps below $10^{-12}$ count as $10^{-12}$.) (*saddle 0.1*: the start's distance from the saddle, along the five directions down;
-# *ripples 3, 0.05*: ρ/κ and the wavelength.) It depends on how ill-conditioned the landscape is.
+# **What you see.** It depends on how ill-conditioned the landscape is. (*saddle 0.1*: the start's distance from the saddle, along the five directions
+# down. *ripples 3, 0.05*: ρ/κ and the wavelength. Gaps below $10^{-12}$ count as $10^{-12}$.)
 #
 # - κ = 10: steepest descent with the line search is at the floor after 100 evaluations, and nothing is left to gain.
 # - κ = 100, plateau, linear net: *one number* takes most. The scale that a single pair gives is Barzilai and Borwein's step.
 # - κ ≥ 1000, two of the saddles, tanh net: the *directions* take most. So each of the three answers is right on some valley.
 # - Ripples: nobody gains much, and in none of the three is the whole clearly positive.
-# - The *line search* by itself gains nothing over a tuned Adam, but on the easiest valley; on nine of thirteen landscapes it is a loss.
+# - The *line search* alone gains nothing over a tuned Adam, but on the easiest valley. On nine of thirteen landscapes it is a loss.
+#
+# Here are the same numbers (powers of ten, means over ten starts with 95 % intervals), their sum, and two controls:
 
 # %%
 def line(case, budget):
@@ -377,19 +393,19 @@ def line(case, budget):
 pd.DataFrame({case[0]: line(case, 100) for case in exact}).T
 
 # %% [markdown]
-# (Powers of ten, means over ten starts with 95 % intervals.) **What you see.** At κ = 1000 the directions take 4.4 [4.1, 4.7] of 5.3 powers of ten.
-# On nine of thirteen landscapes their step is clearly positive and on none clearly negative; where the true pairs have reached the floor, it is a
-# lower bound.
+# **What you see.** **At κ = 1000 the directions take 4.4 [4.1, 4.7] of 5.3 powers of ten.** On nine of thirteen landscapes their step is clearly
+# positive and on none clearly negative. Where the true pairs have reached the floor, it is a lower bound.
 #
-# The controls in the last two columns:
+# The controls are in the last two columns:
 #
-# - *shuffled for identity*: ten pairs of wrong direction in place of one number. It is clearly a loss on nine landscapes, up to 6.5 powers of ten. So
-#   the gain is not in having a memory; wrong curvature is worse than none. (Among ripples of short wavelength, where all curvature is wrong anyway,
-#   it is a small gain.)
-# - *exact for true*: what the Hessian would add, were it free. At κ = 10,000 and next to the saddle a lot, 7 and 9 powers of ten; among the strong
-#   ripples it is a loss.
+# - *shuffled for identity*: ten pairs of wrong direction in place of one number. On nine landscapes that is clearly a loss, of up to 6.5 powers of
+#   ten. So the gain is not in having a memory; wrong curvature is worse than none. (Among strong ripples of short wavelength, where all curvature is
+#   wrong anyway, it is a small gain.)
+# - *exact for true*: what the Hessian would add if it were free. At κ = 10,000 and next to the saddle that is a lot, 7 and 9 powers of ten. Among the
+#   strong ripples of short wavelength it is a loss.
 #
-# The same as a ratio of evaluations, where both arrive from all ten starts: evaluations to a gap of $10^{-4}$, over those of the true pairs.
+# The floor hides some of the differences. So let us also count evaluations to a gap of $10^{-4}$. For true pairs the table has their mean. For the
+# others it has the ratio to the true pairs (geometric mean and interval), where both arrive from all ten starts:
 
 # %%
 def to_level(problem, arm, column="to 0.0001"):
@@ -415,12 +431,13 @@ own = {p: f"{e.mean():.0f} evaluations" if e.notna().all() else f"{e.notna().sum
 pd.DataFrame({p: {"true": own[p]} | {arm: ratio(p, arm) for arm in arms} for p in there}).T
 
 # %% [markdown]
-# (True pairs: mean evaluations. The others: geometric mean of the ratio, with its interval.) **What you see.** This measure has no floor. A single
-# number of curvature needs 1.25, 1.87 and 3.26 times the evaluations of true pairs at κ = 10, 100 and 1000: **the more ill-conditioned, the more the
-# directions are worth**. On the plateau and on the linear net they are worth nothing that could be shown (1.05 [0.97, 1.15] and 1.34 [0.97, 1.85]): to a gap
-# of 1e-4 the scale is all there. (Below it the directions take 3.7 powers of ten more on the plateau, by the table above.) Shuffled pairs always need more
-# than identity. Adam needs 6.9 times as many on the easiest valley and 0.68 times as many
-# from the start that is next to the saddle (section 6), and FUSE-PV about as many as Adam, for these places lie before its switch.
+# **What you see.** A single number of curvature needs 1.25, 1.87 and 3.26 times the evaluations of true pairs at κ = 10, 100 and 1000: **the more
+# ill-conditioned, the more the directions are worth**. On the plateau and on the linear net they are worth nothing that could be shown (1.05 [0.97,
+# 1.15] and 1.34 [0.97, 1.85]). There the scale is enough to a gap of $10^{-4}$; below it the directions take 3.7 powers of ten more on the plateau,
+# by the table above.
+#
+# Shuffled pairs always need more than identity. Adam needs 6.9 times as many as L-BFGS on the easiest valley, and only 0.68 times as many from the
+# start next to the saddle (section 6). FUSE-PV mostly needs about as many as Adam, as these places lie before its switch.
 #
 # **Exercise 15.3** $\log_{10}$ of the gap after the same number of evaluations: Adam −2.0; Adam on larger batches −1.2; steepest descent on these
 # −2.1; identity pairs −2.8; true pairs −4.0. Which share of L-BFGS's gain over Adam is due to the directions?
@@ -431,10 +448,14 @@ check("15.3", ...)
 # %% [markdown]
 # ## 5 · With noise
 #
-# Each evaluation is now on a batch. *held σ*: the function is tilted, $f + \xi^\top x$, with $\lVert\xi\rVert$ about σ times the gradient at the
-# standard start; ξ is drawn anew for each step and held within it, as a minibatch is. (So $y$ is exact: the noise cancels in it.) *fresh σ*: ξ is
-# drawn at each evaluation, and $y$ is noisy. *rows 16*: 16 random rows of the tanh net's 512. A batch 4 or 16 times as large costs 4 or 16
-# evaluations, and its noise is 2 or 4 times smaller.
+# Each evaluation is now on a batch. There are three kinds of noise:
+#
+# - *held σ*: the function is tilted, $f + \xi^\top x$, with $\lVert\xi\rVert$ about σ times the gradient at the standard start. ξ is drawn anew for
+#   each step and held within it, as a minibatch is. So $y$ is exact: the noise cancels in it.
+# - *fresh σ*: ξ is added to the gradient only, drawn anew at each evaluation. So $y$ is noisy, while the loss is exact.
+# - *rows 16*: 16 random rows of the tanh net's 512, drawn anew for each step.
+#
+# A batch 4 or 16 times as large costs 4 or 16 evaluations, and its noise is 2 or 4 times smaller.
 #
 # **Quick check 15.4** An *exact* Newton step on $f + \xi^\top x$, $f = \tfrac12 x^\top Hx$. It lands where the gap of $f$ is **(a)** 0; **(b)**
 # $\tfrac12\lVert\xi\rVert^2$; **(c)** $\tfrac12\xi^\top H^{-1}\xi$.
@@ -460,8 +481,8 @@ def at_best(case, arm, budget=500, table=runs):
 pd.DataFrame({", ".join(case): {arm: at_best(case, arm) for arm in names} for case in noisy}).T
 
 # %% [markdown]
-# (Mean $\log_{10}$ of the gap after 500 evaluations, and in brackets the batch. *exact*, which was run from five starts, has no tuning starts; it is
-# in the next figure.)
+# (Mean $\log_{10}$ of the gap after 500 evaluations over six starts, and in brackets the batch. *exact* was run from five starts only, none of them
+# for tuning; it is in the next figure.)
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(14, 7.5), width_ratios=(3, 2))
@@ -477,17 +498,21 @@ right.set_xticks([1, 4, 16], ["1", "4", "16"])
 right.minorticks_off()
 right.legend(fontsize="small")
 fig.tight_layout()
-plots.show(fig, alt="Left: bars of the four steps of the ladder for nine noisy cases. Right: gap over batch size for five arms on one valley with noise.")
+plots.show(fig, alt="Left: bars of the four steps of the ladder for nine noisy cases; averaging and line search are mostly losses, directions are clearly "
+           "positive in five. Right: gap over batch size for five arms on one valley with noise; Adam on single batches is lowest of all.")
 
 # %% [markdown]
-# **What you see.** (Six starts.) On the left, brown: the batch that L-BFGS wants costs Adam up to 1.4 powers of ten at equal cost. The green bars are
-# still positive in five of nine cases: *on those larger batches* the directions do help. But they do not pay back what the batch cost, nor what
-# steepest descent (grey) gives up: it has no decay.
+# **What you see.** (Six starts.) On the left, look at the brown bars first: the batch that L-BFGS wants costs Adam up to 1.4 powers of ten at equal
+# cost. The green bars are still positive in five of nine cases: *on those larger batches* the directions do help. But they do not pay back what the
+# batch cost, nor what steepest descent (grey) gives up because it has no decay.
 #
-# On the right, why. On single batches (left end) the order is turned round: **the better the curvature, the worse the end**: steepest descent −2.3,
-# true pairs −1.5, the exact Hessian −1.1. It is exercise 15.4: a good step on one batch goes to the minimum of *that batch's* function, $H^{-1}\xi$
-# away from the right one, and the noise is divided by the smallest eigenvalues. With larger batches L-BFGS and the exact step get better and Adam, which
-# then makes fewer steps, worse; steepest descent and the one number are best at 4. Adam on single batches (answer **b**) is below all.
+# On the right is the reason. On single batches (left end) the order is turned round: **the better the curvature, the worse the end**. Steepest
+# descent ends at −2.3, true pairs at −1.5, the exact Hessian at −1.1. That is exercise 15.4. A good step on one batch goes to the minimum of *that
+# batch's* function, $H^{-1}\xi$ away from the right one, and so the noise is divided by the smallest eigenvalues. With larger batches L-BFGS and the
+# exact step get better, while Adam, which then makes fewer steps, gets worse. Steepest descent and the one number are best at 4. Adam on single
+# batches (answer **b**) is below all.
+#
+# The next table compares them pair by pair, in powers of ten, each arm on its own best batch:
 
 # %%
 pd.DataFrame({", ".join(case): {"L-BFGS below tuned Adam": shown(gain(runs, *case, "Adam", "true", 500)),
@@ -496,12 +521,15 @@ pd.DataFrame({", ".join(case): {"L-BFGS below tuned Adam": shown(gain(runs, *cas
                                 "true below shuffled": shown(gain(runs, *case, "shuffled", "true", 500))} for case in noisy}).T
 
 # %% [markdown]
-# (Powers of ten, each arm on its own best batch.) **What you see.** In eight of nine cases tuned Adam is clearly ahead of L-BFGS, by 0.7 to 1.6
-# powers of ten; on the tanh net's minibatches nothing is shown. With *held* noise true pairs are nowhere clearly ahead of steepest descent, and three
-# times behind. With *fresh* noise, where the loss is exact and a line search can tell a good step from a bad one, they are ahead, by 0.3 and 2.4. (On
-# the plateau the noise is 10 % of a very small gradient, so it is weak at the minimum.)
+# **What you see.** In eight of nine cases **tuned Adam is clearly ahead of L-BFGS**, by 0.7 to 1.6 powers of ten; the interval of the κ = 10,000
+# valley only just ends below zero. On the tanh net's minibatches nothing is shown.
 #
-# Is Adam's lead the averaging of its decaying steps? The tuning table has both schedules:
+# With *held* noise, true pairs are nowhere clearly ahead of steepest descent, and three times behind. With *fresh* noise they are ahead, by 0.3 and
+# 2.4: there the loss is exact, and a line search can tell a good step from a bad one. (On the plateau the noise is 10 % of a very small gradient, so
+# it is weak at the minimum.)
+#
+# Is Adam's lead the averaging of its decaying steps? The tuning table has both schedules (mean $\log_{10}$ of the gap over the four tuning starts,
+# best learning rate each):
 
 # %%
 tuning = pd.read_csv(data.bundled("results/15_tuning.csv"))
@@ -510,14 +538,14 @@ lowest_gap = tuning.assign(log=np.log10(tuning.gap)).groupby(["problem", "noise"
 lowest_gap.unstack().round(1)
 
 # %% [markdown]
-# (Mean $\log_{10}$ of the gap over the four tuning starts, best learning rate each.) To a large part. With a constant rate Adam loses 0.2 to 1.2
-# powers of ten, on the plateau 5: there it is behind L-BFGS then, and on the valley with 1 % noise level with it. Small steps average *over time*, a
-# large batch at one point; at equal cost, here, the first is the better bargain.
+# Yes, to a large part. With a constant rate Adam loses 0.2 to 1.2 powers of ten, and on the plateau 5. Then it would be behind L-BFGS on the plateau,
+# and level with it on the valley with 1 % noise. Small steps average *over time*, a large batch averages at one point. At equal cost, the first is
+# the better bargain here.
 #
 # ### A larger budget
 #
-# With 4,000 evaluations batches of 64 and 256 can be had. Four of the cases again, everybody on the best of 16, 64 and 256, Adam on single batches,
-# tuned for this budget:
+# With 4,000 evaluations one can afford batches of 64 and 256. Here are four of the cases again. Everybody runs on the best of 16, 64 and 256, and
+# Adam on single batches, tuned for this budget:
 
 # %%
 long = pd.read_csv(data.bundled("results/15_long.csv"))
@@ -530,16 +558,16 @@ for case in cases(long):
 pd.DataFrame(lines).T
 
 # %% [markdown]
-# **What you see.** It does not turn: L-BFGS is clearly behind tuned Adam in all four, by 0.5 to 2.4 powers of ten, and true pairs are nowhere clearly
-# below steepest descent. The larger budget buys both sides the same: a larger batch here, a longer decay there. FUSE-PV, whose first phase is cheap,
-# can afford batches of 64 and 256. It is 0.4 to 0.8 behind Adam, and on the saddle and the linear net nearer to it than any other. (16 was the
-# smallest batch that was tried here.)
+# **What you see.** It does not turn. **L-BFGS is clearly behind tuned Adam in all four**, by 0.5 to 2.4 powers of ten, and true pairs are nowhere
+# clearly below steepest descent. The larger budget serves both sides: a larger batch here, a longer decay there. FUSE-PV, whose first phase is cheap,
+# can afford batches of 64 and 256. It is 0.4 to 0.8 behind Adam, and on the saddle and the linear net closer to it than any other. (Batches below 16
+# were not tried at this budget.)
 #
 # ## 6 · At a saddle
 #
-# The saddle has 5 of 20 directions down. Starts are at a distance of $10^{-1}$, $10^{-3}$ or $10^{-6}$ from it along those, and of about 1 along the
-# others: the gradient first leads *towards* the saddle. The linear net starts near its saddle, too. How many evaluations until half of the way from
-# the saddle's value down to the minimum is done? (The steepest of the five directions alone is two thirds of it.)
+# The saddle has 5 of 20 directions down. Along those, the starts are at a distance of $10^{-1}$, $10^{-3}$ or $10^{-6}$ from it; along the others, at
+# about 1. So the gradient first leads *towards* the saddle. The linear net starts near its saddle, too. How many evaluations does it take until half
+# of the way from the saddle's value down to the minimum is done? (The steepest of the five directions alone is two thirds of that way.)
 #
 # **Quick check 15.5** Is L-BFGS attracted by a saddle, as Newton's method is? **(a)** yes; **(b)** no: pairs with $s^\top y \le 0$ are not kept, so
 # $H$ is positive definite; **(c)** only if it starts exactly there, and then it leaves at once.
@@ -559,14 +587,17 @@ escapes = {case: {arm: escape(*case, arm) for arm in (*names[:5], "exact", "FUSE
 pd.DataFrame({", ".join(case): row for case, row in escapes.items()}).T
 
 # %% [markdown]
-# (Evaluations, mean and 95 % interval.) **What you see.** Nobody is caught: all arms are on their way down after 3 to 26 evaluations. L-BFGS needs 7,
-# 11 and 18 from $10^{-1}$, $10^{-3}$ and $10^{-6}$: each factor of a thousand costs it a few more, since what it has of the way down is multiplied by
-# some factor with each step. Adam needs 11 at all three distances: its first steps are of the same length whatever the gradient is. So the nearer the
-# saddle, the better Adam: to a gap of $10^{-4}$, when all five directions have to be left, L-BFGS takes 41, 80, and 129 evaluations, and Adam 2.2,
-# 1.1 and 0.68 times as many. Noise pushes everybody off, and changes little. (Adam's rate is tuned for the gap after 500 evaluations and not for
-# leaving; on the linear net it is 0.01, and with 0.1, as in FUSE-PV, 3 are enough.)
+# **What you see** (evaluations, mean and 95 % interval): **nobody is caught.** All arms are on their way down after 3 to 26 evaluations. L-BFGS needs
+# 7, 11 and 18 from $10^{-1}$, $10^{-3}$ and $10^{-6}$. The nearer the start, the longer it takes, as each step multiplies what it has of the way down
+# by some factor. Adam needs 11 at all three distances, because its first steps have the same length whatever the gradient is.
 #
-# Newton's method itself, with the signs of its eigenvalues, for comparison:
+# So the nearer the saddle, the better Adam is by comparison. To a gap of $10^{-4}$ all five directions have to be left. L-BFGS takes 41, 80, and 129
+# evaluations for that, and Adam 2.2, 1.1 and 0.68 times as many (section 4). Noise pushes everybody off, and changes little.
+#
+# (Adam's rate is tuned for the gap after 500 evaluations and not for leaving. On the linear net it is 0.01; with 0.1, as in FUSE-PV, 3 evaluations
+# are enough.)
+#
+# For comparison, here is Newton's method itself, which keeps the signs of the eigenvalues:
 
 # %%
 f = landscapes["saddle"]
@@ -581,8 +612,8 @@ print(f"after six Newton steps: gradient {torch.func.grad(f.function)(x).norm():
 #
 # ## 7 · Adam first?
 #
-# FUSE-PV spends a fifth of its 500 evaluations on Adam (single batches, the constant learning rate that is best for 100 evaluations), then L-BFGS.
-# Against L-BFGS at once, each on its own best batch:
+# FUSE-PV spends a fifth of its 500 evaluations on Adam (on single batches, with the constant learning rate that is best for 100 evaluations), and the
+# rest on L-BFGS. Compare it with L-BFGS at once, each on its own best batch:
 
 # %%
 first = {case: gain(runs, *case, "true", "FUSE-PV", 500) for case in [*exact, *noisy]}
@@ -590,11 +621,12 @@ against = {case: gain(runs, *case, "Adam", "FUSE-PV", 500) for case in first}
 pd.DataFrame({", ".join(case): {"FUSE-PV below L-BFGS": shown(first[case]), "FUSE-PV below tuned Adam": shown(against[case])} for case in first}).T
 
 # %% [markdown]
-# **What you see.** Without noise a first phase makes mostly no difference after 500 evaluations, since both have reached the floor (on the way,
-# section 4, it is slower but from next to the saddle). On the weak ripples it decides everything, 6.4 [4.0, 8.9] powers of ten: Adam walks over the
-# dips and ends in the right one, L-BFGS at once is caught in the first. (Adam alone gets there as well.) With noise FUSE-PV is clearly ahead of
-# L-BFGS at once in three cases of nine and behind in none; of tuned Adam it is clearly behind in eight. Adam first helps L-BFGS, then; but not by
-# curvature: what helps is walking over dips, or averaging.
+# **What you see.** *Without noise* a first phase mostly makes no difference after 500 evaluations, since both have reached the floor. (To a gap of
+# $10^{-4}$, in section 4, it is slower than L-BFGS at once, except from next to the saddle.) On the weak ripples it decides everything, 6.4 [4.0,
+# 8.9] powers of ten: Adam walks over the dips and ends in the right one, while L-BFGS at once is caught early. Adam alone gets there as well.
+#
+# *With noise* FUSE-PV is clearly ahead of L-BFGS at once in three cases of nine, and behind in none. But it is clearly behind tuned Adam in eight. So
+# a first phase of Adam helps L-BFGS, and what it brings is not curvature: it walks over dips, and it is cheap on single batches.
 
 # %% tags=["nbval-check-output"]
 def clear(found):
@@ -611,21 +643,22 @@ for label, some in (("without noise", exact), ("with noise", noisy)):
 #
 # | question | verdict | effect, with 95 % intervals | section |
 # |---|---|---|---|
-# | does L-BFGS gain from curvature, beyond line search, scale and batch? | without noise: yes, the more so the worse the condition | the directions are clearly positive on 9 of 13 landscapes, negative on none; κ = 1000: 4.4 [4.1, 4.7] of 5.3 powers of ten in 100 evaluations | 4 |
-# | is it just the memory, or the scale? | not the memory; at κ ≤ 100 mostly the scale | shuffled pairs are clearly worse than one number on 9 of 13; identity pairs need 1.25, 1.87, 3.26 times the evaluations at κ = 10, 100, 1000 | 4 |
-# | is it the line search? | no | alone it is clearly behind tuned Adam on 9 of 13 | 4 |
-# | with noise? | the directions help on larger batches, which cost more than that | positive in 5 of 9, negative in 1; against tuned Adam −0.8 [−1.0, −0.7] on the valley of κ = 100, and clearly behind in 8 of 9; with 4,000 evaluations and batches up to 256 in 4 of 4 | 5 |
-# | flat or chaotic? | chaotic: no clear advantage; flat: a large one, mostly by its scale | ripples −0.5 [−0.6, −0.3], −0.1 [−0.2, +0.0], +0.4 [−1.4, +2.2]; plateau +7.1 [+6.7, +7.5] | 4 |
-# | saddles? | not attracted; Adam leaves sooner from very near | 18 against 11 evaluations from $10^{-6}$ | 6 |
-# | Adam first? | helps among weak ripples and with noise, for reasons other than curvature | +6.4 [+4.0, +8.9] powers of ten on weak ripples | 7 |
+# | does L-BFGS gain from curvature, beyond line search, scale and batch? | **without noise yes**, the more so the worse the condition | κ = 1000, 100 evaluations: the directions take 4.4 [4.1, 4.7] of 5.3 powers of ten; clearly positive on 9 of 13 landscapes, negative on none | 4 |
+# | is it just the memory, or the scale? | **not the memory**; at κ ≤ 100 mostly the scale | shuffled pairs are clearly worse than one number on 9 of 13; identity pairs need 1.25 [1.16, 1.35], 1.87 [1.68, 2.07], 3.26 [2.80, 3.79] times the evaluations at κ = 10, 100, 1000 | 4 |
+# | is it the line search? | **no** | alone it is clearly behind tuned Adam on 9 of 13 | 4 |
+# | with noise? | **no**: the directions help on larger batches, which cost more than that | directions positive in 5 of 9, negative in 1. Against tuned Adam L-BFGS is clearly behind in 8 of 9: −0.8 [−1.0, −0.7] on the valley of κ = 100; with 4,000 evaluations and batches up to 256 in 4 of 4 | 5 |
+# | chaotic? | **no clear advantage** over tuned Adam | three kinds of ripples: −0.5 [−0.6, −0.3], −0.1 [−0.2, +0.0], +0.4 [−1.4, +2.2] | 4 |
+# | flat? | **a large one**, mostly by its scale | plateau: +7.1 [+6.7, +7.5] | 4 |
+# | saddles? | **not attracted**; Adam leaves sooner from very near | from $10^{-6}$: 18 [17, 20] evaluations, Adam 11 [8, 14] | 6 |
+# | Adam first? | **helps** among weak ripples and with noise, for reasons other than curvature | +6.4 [+4.0, +8.9] powers of ten on weak ripples | 7 |
 #
-# - So the answer to the summary's check is **yes without noise, and on the whole no with it**: curvature is exploited where gradients are exact; with
-#   noisy ones the directions help only on batches that cost more than they bring, at these budgets.
-# - **Practical**: before you reach for L-BFGS on an easy problem, try one number (Barzilai–Borwein) and a line search; on an ill-conditioned one,
+# - So the answer to the summary's check is **yes without noise, and on the whole no with it**. Where gradients are exact, L-BFGS exploits curvature.
+#   With noisy ones the directions only help on batches that cost more than they bring, at these budgets.
+# - **Practical**: before you reach for L-BFGS on an easy problem, try one number (Barzilai–Borwein) and a line search. On an ill-conditioned one,
 #   nothing short of the directions helps. With minibatches, average first.
-# - **Reservations**: the ladder's steps depend on its order (Adam to line search changes the metric as well: Adam has one scale a coordinate). Adam's
-#   settings are tuned and L-BFGS's are not, but for the batch. 20 to 50 variables; 500 evaluations; ten pairs; six starts with noise, and noise of
-#   one size everywhere along the path. Cost is in evaluations: on functions as cheap as these, seconds measure Python.
+# - **Reservations**: the ladder's steps depend on its order (from Adam to the line search the metric changes as well: Adam has one scale a
+#   coordinate). Adam's settings are tuned and L-BFGS's are not, but for the batch. 20 to 50 variables; 500 evaluations; ten pairs; six starts with
+#   noise, and noise of one size everywhere along the path. Cost is in evaluations: on functions as cheap as these, seconds measure Python.
 # - **Still open**: batches that grow as the gap falls; variance reduction in the place of batches; averaged iterates for L-BFGS, which would give it
 #   the decay that Adam has; whether the spectrum of real nets, with its few large eigenvalues, is a case of κ = 1000 or of ripples.
 #
