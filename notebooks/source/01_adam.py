@@ -545,7 +545,7 @@ print(f"and has risen a millionfold within three hundred steps after it: {bool(f
 #
 # In training, gradients are noisy. Near the minimum there is little else than noise. If its standard deviation is $\sigma$, then
 # $\sqrt{\hat v} \approx \sigma$. This does not fade, so there are no bursts, and Adam is stochastic gradient descent with step
-# $\eta = \alpha/\sigma$. In a direction of curvature $\lambda$, each step shrinks $x$ by $1-\eta\lambda$ and adds noise of variance
+# $\eta = \alpha/\sigma$. In a direction of curvature $\lambda$, each step multiplies $x$ by $1-\eta\lambda$ and adds noise of variance
 # $\eta^2\sigma^2$. The variance of $x$ no longer changes when the two balance:
 #
 # $$\operatorname{Var}x = (1-\eta\lambda)^2\operatorname{Var}x + \eta^2\sigma^2 \quad\Rightarrow\quad \operatorname{Var}x \approx \frac{\eta\,\sigma^2}{2\lambda},
