@@ -13,8 +13,8 @@
 #
 # **You need first**: a little PyTorch (a model, a loss, `backward`). No theory.
 #
-# **Minutes**: 10 to read, 1 to run. With `profile="full"` some 35 on one processor core, reckoned
-# from ten evaluations; it was not run to its end.
+# **Minutes**: 10 to read, 1 to run. With `profile="full"` about 35 on one processor core (an estimate from ten
+# evaluations; nobody has run it to its end).
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -43,19 +43,22 @@ if not (seeds >= 1 and 1 <= switch < budget and profile in ("quick", "full")):
 # %% [markdown]
 # ## 1 · The idea
 #
-# **Adam** walks fast through rough country. Each step costs one gradient, and it divides each coordinate by
-# the size of its recent gradients, so that it needs little care. Near a minimum it slows down: it follows
-# gradients, and does not know how the valley *curves*.
+# Training is walking downhill on a landscape: the parameters are the place where you stand, and the loss is the height.
 #
-# **L-BFGS** learns the curvature from the last few steps: where the gradient changed by $y$ along a step $s$,
-# the matrix $B$ of second derivatives (the Hessian) must satisfy $B s \approx y$. Such a *curvature pair* $(s, y)$
-# costs nothing extra, and with a few of them L-BFGS jumps towards the bottom of the valley instead of zig-zagging down.
-# Far from a minimum, or on noisy gradients, this knowledge is worth little.
+# **Adam** walks fast through rough country. Each step costs one gradient. It divides each coordinate of the gradient by
+# that coordinate's recent size, so it needs little care. Near a minimum it slows down: it knows how steep the
+# ground is, but not how the valley *curves*.
+#
+# **L-BFGS** learns the curvature from its last few steps. Say a step $s$ changed the gradient by $y$. Then the matrix $B$
+# of second derivatives (the *Hessian*, which says how the gradient changes) must satisfy $B s \approx y$. Such a
+# *curvature pair* $(s, y)$ costs nothing extra. With a few of them L-BFGS jumps towards the bottom of the valley
+# instead of zig-zagging down. Far from a minimum, or on noisy gradients, this knowledge may be worth little.
 #
 # > **FUSE-PV: start with Adam, finish with L-BFGS.** A rule decides when to switch.
 #
-# The *general* FUSE blends the two steps, $x_{k+1} = \theta\,x^{A} + (1-\theta)\,x^{L}$; FUSE-PV is the case
-# where $\theta$ jumps from 1 to 0. Later notebooks take all of this apart. Here we just use it.
+# The *general* FUSE takes a weighted mean of where Adam would go, $x^A$, and where L-BFGS would go, $x^L$:
+# $x_{k+1} = \theta\,x^{A} + (1-\theta)\,x^{L}$. FUSE-PV is the case where $\theta$ jumps from 1 to 0.
+# Later notebooks take all of this apart. Here we just use it.
 
 # %%
 import time
@@ -77,8 +80,8 @@ print(f"fuse_lib {fuse_lib.__version__}, torch {torch.__version__}, device {devi
 # %% [markdown]
 # ## 2 · Real images
 #
-# Zalando's Fashion-MNIST: 28 × 28 grey images of ten kinds of clothing. The course brings a balanced sample
-# with it, so that nothing is downloaded.
+# We use Fashion-MNIST: grey images of 28 × 28 pixels, of ten kinds of clothing. The course brings a sample of it along,
+# with equally many images of each kind, so nothing has to be downloaded.
 
 # %%
 if profile == "full":
@@ -95,12 +98,13 @@ for label, ax in enumerate(axes.flat):
 plots.show(fig, alt=f"Ten small grey images, one of each class of {images.name}: {', '.join(images.classes)}.")
 
 # %% [markdown]
-# One image of each class: shirts, coats and pullovers look alike, so no method will get them all right.
+# One image of each class. Shirts, coats and pullovers look alike, so do not expect 100 %.
 #
 # ## 3 · A small net and its objective
 #
-# A perceptron with two hidden layers (784-64-32-10). We minimise the cross-entropy over **all** training images
-# at once, plus a small penalty on large weights, so that the minimum is not at infinity:
+# The model is a small net with two hidden layers (784 inputs, then 64, 32 and 10 units). What we minimise is its
+# *objective* $f$: the cross-entropy over **all** $n$ training images at once, plus a small penalty on large weights $w$.
+# (Without the penalty the weights could grow for ever.)
 #
 # $$f(w) = \frac{1}{n}\sum_{i=1}^n \mathrm{CE}\big(\mathrm{net}_w(x_i), y_i\big) + \frac{10^{-3}}{2}\,\|w\|^2$$
 
@@ -122,13 +126,17 @@ print(f"{models.num_parameters(example):,} parameters, objective at the start {o
 # %% [markdown]
 # ## 4 · The loop
 #
-# An L-BFGS step may look at the loss more than once, so it does not take *a gradient* but *a function that
-# computes one*: the **closure**. Adam takes the same closure and calls it once. That and the optimizer's own line are
-# all that changes in your loop: `loss = opt.step(closure)` instead of clearing, computing, `backward` and `step`.
+# An L-BFGS step may need the loss and its gradient at more than one point. So it does not want *a gradient* but *a
+# function that computes one*: the **closure**. It clears the gradients, computes the loss, calls `backward` and returns
+# the loss. Adam takes the same closure and calls it once.
+#
+# Your loop changes in two places: the line that makes the optimizer, and `loss = opt.step(closure)`.
+#
+# We count cost in **gradient evaluations**, that is, in calls of the closure. A step may take more than one.
 
 # %%
 def train(model, opt, scheduler=None):
-    """Until the budget is spent; a row for each step."""
+    """Train until the budget is spent. Returns a table with a row for each step."""
     rows, evals, seconds = [], 0, 0.0
 
     def closure():
@@ -151,13 +159,15 @@ def train(model, opt, scheduler=None):
 
 
 # %% [markdown]
-# Four optimizers, each on the same initial nets:
+# Four optimizers start from the same nets, with the same budget of evaluations:
 #
-# - **Adam**;
-# - **Adam, cosine**: its learning rate falls to zero over the budget, which is what a careful user would do;
+# - **Adam**, with a constant learning rate;
+# - **Adam, cosine**: its learning rate falls to zero along a cosine curve, as a careful user would let it;
 # - **L-BFGS** alone, from the first step;
-# - **FUSE-PV**: the same Adam for the first 100 steps, then the same L-BFGS. `full_batch=True` tells it that the
-#   closure is the same function each time; in return an L-BFGS step mostly costs *one* evaluation.
+# - **FUSE-PV**: the same Adam for the first 100 steps, then the same L-BFGS.
+#
+# `full_batch=True` is your promise that the closure is the same function each time. In return most L-BFGS steps cost
+# *one* evaluation.
 
 # %%
 def adam(params):
@@ -180,18 +190,18 @@ def l_bfgs(params):
 contestants = {"Adam": adam, "Adam, cosine": adam_cosine, "L-BFGS": l_bfgs, "FUSE-PV": fuse_pv}
 
 # %% [markdown]
-# > **Predict.** At evaluation 100 FUSE-PV stops being Adam. What will its loss curve do there: **(a)** jump up,
-# > because L-BFGS has to learn the curvature first; **(b)** bend downwards; **(c)** nothing for a while?
-# > And at the end, who will have the best *test accuracy*? Decide before you run the next cell.
+# > **Predict.** After 100 evaluations FUSE-PV stops being Adam. What will its curve of the objective do there: **(a)** jump
+# > up, because L-BFGS has to learn the curvature first; **(b)** bend downwards; **(c)** nothing for a while?
+# > And who will have the best *test accuracy* in the end? Decide before you run the next cell.
 
 # %%
 runs = []
-for name, make in contestants.items():
-    for seed in range(seeds):
+for seed in range(seeds):
+    for name, make in contestants.items():  # in turns, so that a busy machine slows all of them alike
         model = models.build("mlp", in_shape=images.in_shape, classes=len(images.classes), seed=seed).to(device)
         opt, scheduler = make(model.parameters())
         runs.append(train(model, opt, scheduler).assign(optimizer=name, seed=seed))
-    print(f"{name}: {seeds} runs of {budget} evaluations done")
+    print(f"seed {seed}: {len(contestants)} runs of {budget} evaluations done")
 table = pd.concat(runs, ignore_index=True)
 
 # %%
@@ -212,20 +222,22 @@ left.legend()
 fig.tight_layout()
 plots.show(fig, alt=f"Two panels over gradient evaluations. Left: the training objective on a log scale of "
            f"{', '.join(contestants)}; FUSE-PV is on Adam's curve until its switch at {switch}. Right: test accuracy, "
-           "which rises steeply in the first fifty evaluations and then hardly changes.")
+           "which rises steeply and is highest near evaluation 100; then it stays level or falls a little.")
 
 # %% [markdown]
-# **What you see**, with the default parameters. Each optimizer has one bold line and, thin, its other runs. Up to the
-# dotted line FUSE-PV *is* Adam, so their curves lie on one another. Then it bends downwards (answer **b**): Adam's last
-# steps have left it some curvature. Before the budget is spent its objective is below that of both Adams, in each of the
-# runs. The spikes are Adam's own: with a constant step it keeps overshooting.
+# **What you see**, with the default parameters. Each optimizer has one bold line, for its first run; its other runs are
+# thin. Up to the dotted line FUSE-PV *is* Adam, so their curves lie on one another. Then FUSE-PV bends downwards
+# (answer **b**). It does not start from nothing: Adam's last steps have left it some curvature pairs. From evaluation 180
+# on it is below both Adams in all five runs. The spikes belong to Adam: its step does not shrink, so it overshoots now
+# and then.
 #
-# **How much of that is L-BFGS's alone?** Most of it, here: without any Adam it ends almost as low, if less evenly. This
-# net starts from a good place; what Adam's first steps are good for when the start is bad is notebook 03's subject.
+# **Would L-BFGS alone have done it?** Almost, here. Without any Adam it ends at 0.115 on average, FUSE-PV at 0.099. These
+# nets start from a good place. What Adam's first steps are good for from a bad start is the subject of notebook 03.
 #
-# **And the right panel?** The better minimiser is not the better classifier. Most runs are at their best before
-# evaluation 100, and from there on they fit the 2,000 training images ever more closely and new images no better. FUSE
-# minimises. Whether a lower minimum is what you need is another question, and one that this course asks again and again.
+# **And the right panel?** The better minimiser is not the better classifier. The best mean accuracy in the end is that of
+# Adam with cosine decay, 81.0 %; FUSE-PV has 79.6 %. Most runs are at their best near evaluation 100. From there on
+# they fit the 2,000 training images ever more closely, and new images no better. FUSE minimises. Whether a lower minimum
+# is what you need is another question, and this course asks it again and again.
 
 # %% tags=["nbval-ignore-output"]
 last = table.groupby(["optimizer", "seed"], sort=False).last()
@@ -242,10 +254,10 @@ print(f"runs in which FUSE-PV ends below the better Adam: {(paired.loc['FUSE-PV'
 print(f"FUSE-PV's mean objective below 0.8 times the better Adam's: {means['FUSE-PV'] < 0.8 * means[:2].min()}")
 
 # %% [markdown]
-# Is the comparison fair? Both Adams have the learning rate that is best for *this* budget among five. FUSE-PV just takes
-# over Adam's; its own best would be 0.01, and lower by a ninth. The mean objective at the end, over 5 seeds
-# (`OMP_NUM_THREADS=1 python benchmarks/learning_rates_00.py` makes this table again; L-BFGS has no learning rate, its
-# lr = 1 is the first trial step):
+# **Is the comparison fair?** We tried five learning rates. Each Adam got the one that is best for *this* budget. FUSE-PV
+# just takes over Adam's, 0.003. Its own best would be 0.01, and would end lower by a ninth. The next table has the mean
+# objective at the end, over 5 seeds. (L-BFGS has no learning rate; its lr = 1 is the first step length that it tries.
+# `OMP_NUM_THREADS=1 python benchmarks/learning_rates_00.py` makes the table again.)
 
 # %%
 recorded = pd.read_csv(data.bundled("results/00_learning_rates.csv"))
@@ -254,7 +266,8 @@ recorded.pivot_table(index="lr", columns="optimizer", values="train_loss").round
 # %% [markdown]
 # ## 5 · What did it do?
 #
-# After each step `opt.last_step` holds a report. Let us take one FUSE-PV run step by step around its switch.
+# After each step `opt.last_step` holds a report. Let us look at three steps of a FUSE-PV run: the last of Adam, the first
+# of L-BFGS, and one well after the switch.
 
 # %% tags=["nbval-ignore-output"]
 model = models.build("mlp", in_shape=images.in_shape, classes=len(images.classes), seed=0).to(device)
@@ -277,13 +290,18 @@ print("the first of L-BFGS:   ", reports[switch])
 print("forty steps later:     ", reports[-1])
 
 # %% [markdown]
-# Read aloud, the second line says: *this was a second-order step (θ = 0: no share of Adam). The loss was `loss` at its
-# start and `loss_after` at its end. It took `evals` closure calls: one to know where it stands, one to test that the
-# closure really is the same function each time, the rest to find the length `step_length` by which it went along its
-# direction. Of the curvature pairs collected in Adam's last ten steps, `handed_over` says how many were of use and how
-# many there were* (nine: between ten points; this step's own evaluation completes the tenth). The third line is the
-# normal case: one evaluation, step length 1. That is why L-BFGS needs no more evaluations a step than Adam here, and only
-# a little more time (the table above).
+# The second line, field by field:
+#
+# - `theta=0`: a second-order step, with no share of Adam.
+# - `loss` is the objective where the step began, `loss_after` where it ended.
+# - `evals` counts the closure calls: one to know where it stands, one to test that the closure really is the same
+#   function each time, and the rest to find out how far to go.
+# - `step_length` is how far it went along its direction, where 1 is the full step.
+# - `handed_over=(9, 9)`: nine curvature pairs came from Adam's last steps, and all nine were of use. (Nine, because
+#   ten points have nine gaps between them.)
+#
+# The third line is the normal case: one evaluation, step length 1. That is why L-BFGS here takes hardly more evaluations a
+# step than Adam, and only a little more time (last column of the first table above).
 
 # %% tags=["nbval-check-output"]
 cheap = sum(report.evals == 1 for report in reports[switch + 1 :])
@@ -293,14 +311,18 @@ print(f"at least three of four L-BFGS steps cost one evaluation: {cheap >= 0.75 
 # %% [markdown]
 # ## 6 · When to leave it alone
 #
-# - **Small, noisy minibatches.** L-BFGS learns from *differences* of gradients; noise in them is taken for
-#   curvature. On minibatches a well-tuned Adam is hard to beat.
-# - **A loss that is not the point.** If test accuracy has stopped rising, a lower training loss will not raise it
-#   (see above).
-# - **Too early.** On a plateau, or where the loss still falls by half in a few steps, Adam is faster.
+# - **Small, noisy minibatches.** A minibatch is a small random part of the data, so its gradient is noisy. L-BFGS learns
+#   from *differences* of gradients, and takes the noise in them for curvature. A well-tuned Adam is hard to beat there.
+# - **A loss that is not the point.** If test accuracy has stopped rising, do not expect a lower training loss to raise it
+#   (see the right panel above).
+# - **Too early.** On a plateau, or while the loss still halves every few steps, stay with Adam for now.
 #
 # It pays where the *minimum itself* is wanted: regression and inverse problems, physics-informed nets, small and
 # medium models on data that fit into one batch, the last digits of a fit.
+#
+# **And which rule do I take?** Here we chose `step:100` by hand. If you name no rule, you get `switchover="auto"`. With
+# `full_batch=True` it tries L-BFGS out, for the first time after a few steps of Adam, and stays with it if the trial lowers the
+# loss. On noisy minibatches it stays with Adam. Notebook 16 shows how well that works, and where it fails.
 
 # %% [markdown]
 # ## 7 · Exercises
@@ -326,14 +348,15 @@ check("00.1", ...)
 check("00.2", ...)
 
 # %% [markdown]
-# **Exercise 00.3** FUSE-PV takes 100 steps of Adam and 100 of L-BFGS. Of the latter, 80 take one evaluation and 20 take
-# four. How many gradient evaluations did the run cost?
+# **Exercise 00.3** FUSE-PV takes 100 steps of Adam and 100 of L-BFGS. Of the L-BFGS steps, 80 take one evaluation each and
+# 20 take four each. How many gradient evaluations did the run cost?
 
 # %%
 check("00.3", ...)
 
 # %% [markdown]
-# **Exercise 00.4** (code) Write a function that takes the list of reports of a run and returns its cost in evaluations.
+# **Exercise 00.4** (code) Write a function that takes the list of reports of a run (as in section 5) and returns how many
+# gradient evaluations the run took.
 
 # %%
 def cost(reports):
@@ -343,9 +366,9 @@ def cost(reports):
 check("00.4", ...)  # check("00.4", cost)
 
 # %% [markdown]
-# **Exercise 00.5** You want the best test accuracy on this data, and 300 evaluations. In view of the right panel of the
-# first comparison: **(a)** stop early, or change data or model; a better minimiser is no help; **(b)** switch to L-BFGS
-# earlier; **(c)** stay with Adam, because L-BFGS's steps cost too much. *Think*: what would change your mind?
+# **Exercise 00.5** You want the best test accuracy on this data, and you have 300 evaluations. What does the right panel of
+# section 4 suggest? **(a)** Stop early, or change the data or the model; a better minimiser is no help. **(b)** Switch to
+# L-BFGS earlier. **(c)** Stay with Adam, because L-BFGS's steps cost too much. *Think*: what would change your mind?
 
 # %%
 check("00.5", ...)
@@ -353,10 +376,10 @@ check("00.5", ...)
 # %% [markdown]
 # ## Summary
 #
-# - FUSE-PV is Adam, then L-BFGS; a rule such as `step:100` or `gradnorm:1e-3:50` says when.
+# - FUSE-PV is Adam, then L-BFGS. A rule says when: `step:100`, `gradnorm:1e-3:50` (notebook 05), or `auto`, the default.
 # - Cost is counted in gradient evaluations: an L-BFGS step takes one or more.
-# - Here, at equal cost, it reached a clearly lower training objective than Adam with tuned learning rates (0.10 against
-#   0.14), little lower than L-BFGS alone (0.11), and no better test accuracy (all between 78 and 81 %).
+# - Here, at equal cost, it reached a clearly lower training objective than Adam with tuned learning rates (0.099 against
+#   0.138), a little lower than L-BFGS alone (0.115), and no better test accuracy (the means are between 78.6 and 81.0 %).
 # - `opt.last_step` tells what happened, and `stop_reason` in it why a step stopped.
 #
 # ## References

@@ -9,8 +9,9 @@
 #
 # - to write Adam in six lines, and what each of them is for,
 # - where the bias correction comes from, and what happens without it,
-# - how far Adam moves a parameter whose gradient is large, small, or noisy, and which of its three $\epsilon$ you have,
-# - why Adam is quick at first and then saturates: slow directions, bursts, and a floor of noise.
+# - how far Adam moves a parameter whose gradient is large, small, or noisy,
+# - that $\epsilon$ stands in three different places in different texts, and which one you have,
+# - why Adam is quick at first and then *saturates*, that is, stops getting better: slow directions, bursts, a floor of noise.
 #
 # **You need first**: [00 · Start here](00_start_here.ipynb); what a gradient, a mean and a variance are; from section 5 on, eigenvectors.
 #
@@ -62,17 +63,21 @@ print(f"fuse_lib {fuse_lib.__version__}, torch {torch.__version__}, device {devi
 # %% [markdown]
 # ## 1 · Adam in six lines
 #
-# Gradient descent moves by $-\alpha\,g_k$. Adam (Kingma & Ba 2015, Algorithm 1) replaces $g_k$ by a ratio of two running
-# averages, the *moments*. Each component of the parameter vector has its own; all products, roots and quotients
-# are taken component by component:
+# Gradient descent moves the parameters $x$ by $-\alpha\,g_k$, where $g_k$ is the gradient at step $k$ and $\alpha$ the
+# learning rate. Adam (Kingma & Ba 2015, Algorithm 1) keeps two running averages, the *moments*: $m$ of the gradient
+# and $v$ of its square. It then replaces $g_k$ by a ratio of the two. Every parameter has its own $m$ and $v$: all
+# products, roots and quotients below are taken component by component.
 #
 # $$m_k = \beta_1 m_{k-1} + (1-\beta_1)\,g_k \qquad\qquad v_k = \beta_2 v_{k-1} + (1-\beta_2)\,g_k^2$$
 #
 # $$\hat m_k = \frac{m_k}{1-\beta_1^k} \qquad \hat v_k = \frac{v_k}{1-\beta_2^k} \qquad x_k = x_{k-1} - \alpha\,\frac{\hat m_k}{\sqrt{\hat v_k} + \epsilon}$$
 #
-# - $m$, the **first moment**, says where the gradient has pointed lately: over about $1/(1-\beta_1) = 10$ steps.
-# - $v$, the **second moment**, says how large it has been: over about $1/(1-\beta_2) = 1000$ steps.
-# - the hats are the **bias correction**, section 2; the ratio is the **effective step**, section 3; $\epsilon$ is section 4.
+# - $m$, the **first moment**, says where the gradient has pointed lately: over about the last $1/(1-\beta_1) = 10$ steps.
+# - $v$, the **second moment**, says how large it has been: over about the last $1/(1-\beta_2) = 1000$ steps.
+# - The hats are the **bias correction** (section 2), the ratio is the **effective step** (section 3), and the small number
+#   $\epsilon$ keeps the division safe (section 4).
+#
+# The usual settings are $\beta_1 = 0.9$, $\beta_2 = 0.999$ and $\epsilon = 10^{-8}$. The six lines of the function's body:
 
 # %%
 def adam_step(x, g, memory, lr, beta1=0.9, beta2=0.999, eps=1e-8):
@@ -117,17 +122,17 @@ print(f"largest difference from torch.optim.Adam over 500 steps below 1e-12: {ap
 #
 # ## 2 · The bias correction
 #
-# Both moments start at 0, so at first they are too small. By how much? Unroll the recursion,
+# Both moments start at 0, so at first they are too small. By how much? Write the recursion out as a sum,
 #
 # $$m_k = (1-\beta_1)\sum_{i=1}^{k} \beta_1^{\,k-i}\,g_i,$$
 #
-# and take the mean of a gradient that is *stationary*, $\mathrm{E}[g_i] = \mathrm{E}[g]$ for all $i$. The weights form a
-# geometric series:
+# and suppose that the gradient has the same mean at every step, $\mathrm{E}[g_i] = \mathrm{E}[g]$. (E stands for the mean,
+# here over the noise in the gradient.) The weights form a geometric series:
 #
 # $$\mathrm{E}[m_k] = \mathrm{E}[g]\,(1-\beta_1)\sum_{i=1}^{k}\beta_1^{\,k-i} = (1-\beta_1^k)\,\mathrm{E}[g], \qquad \mathrm{E}[v_k] = (1-\beta_2^k)\,\mathrm{E}[g^2].$$
 #
-# Dividing by the brackets removes the bias. Do we see it? Two thousand noisy gradients with mean 1 and variance 1, for
-# two hundred steps:
+# Dividing by the brackets $1-\beta^k$ removes the bias. Do we see it? We run two thousand copies of the averages for two
+# hundred steps. Their gradients are noisy, with mean 1 and variance 1, so that $\mathrm{E}[g^2] = 1 + 1 = 2$:
 
 # %%
 g = 1 + torch.randn(200, 2000, generator=torch.Generator().manual_seed(0))  # (steps, runs)
@@ -156,13 +161,14 @@ plots.show(fig, alt="Two panels over 200 steps. Left: the mean of m rises from 0
            "its goal, 2, after 200 steps; corrected, it is near 2 from the start.")
 
 # %% [markdown]
-# **What you see.** The averages lie on the derived curve (thin, black), the corrected ones on the dotted line from the first step on.
-# $m$ has caught up after some thirty steps; $v$, with its long memory, has not even a fifth of its size after two hundred.
+# **What you see.** The averages lie on the derived curve (thin, black). The corrected ones lie on the dotted line from the
+# first step on. $m$ has caught up after some thirty steps. $v$, with its long memory, has not reached even a fifth of its
+# goal after two hundred.
 #
 # > **Predict.** Leave both corrections out. Is the first step then **(a)** too short, as $m$ starts too small;
 # > **(b)** too long; **(c)** right, since the two errors cancel?
 #
-# We write the step length in units of $\alpha$ for a constant gradient. Both corrections together are one factor:
+# To see it, take a constant gradient and measure steps in units of $\alpha$. Both corrections together are one factor, $c_k$:
 #
 # $$x_k = x_{k-1} - \alpha\;\underbrace{\frac{\sqrt{1-\beta_2^k}}{1-\beta_1^k}}_{c_k}\;\frac{m_k}{\sqrt{v_k}} \qquad (\epsilon = 0)$$
 
@@ -180,24 +186,25 @@ for (name, c), line, colour in zip(factors.items(), (":", "-", "--"), (colours[3
 ax.set(xscale="log", xlabel="step k", ylabel=r"step length, in units of $\alpha$", ylim=(0, 7.5),
        title="Steps of Adam on a constant gradient")
 ax.legend(title="factor $c_k$")
-plots.show(fig, alt="Step length over the step number on a logarithmic axis. Without correction it is 3.2 at first, 6.5 near step 12 and "
-           "falls to 1 after a thousand steps. With Adam's factor it is always 1. With a root in the denominator it starts at 0.3 and is 1 after thirty steps.")
+plots.show(fig, alt="Step length over the step number on a logarithmic axis. Without correction it is 3.2 at first, 6.6 near step 12 and falls "
+           "towards 1 over three thousand steps. With Adam's factor it is always 1. With a root in the denominator it starts at 0.3 and is 1 after thirty steps.")
 
 # %% [markdown]
-# **What you see.** Answer **(b)**. $v$ is biased more than $m$, and it is $v$ by which one divides: without correction the first
-# step is $(1-\beta_1)/\sqrt{1-\beta_2} = 3.2$ times too long, the twelfth 6.5 times, and it takes over a thousand steps to be right.
-# With Adam's factor the first step is exactly $\alpha$. So the correction is a brake, and much like a *warm-up* of the learning rate.
+# **What you see.** Answer **(b)**, the first step is too long. Both moments are too small at first, but $\sqrt v$ more so than
+# $m$, and it is $\sqrt v$ that we divide by. Without correction the first step is $(1-\beta_1)/\sqrt{1-\beta_2} = 3.2$ times too
+# long and the twelfth 6.6 times. After a thousand steps it is still a quarter too long. With Adam's factor the
+# first step is exactly $\alpha$. So the correction is a brake. It acts much like a *warm-up*, a learning rate that starts small.
 #
-# **A note on the formula.** The reader's summary of the FUSE paper from which this course started writes the factor as
-# $\sqrt{1-\beta_2^k}/\sqrt{1-\beta_1^k}$. Kingma & Ba, and the paper's own Algorithm 3, have **no root in the denominator**, as derived
-# above; we take it for a slip of the pen. The dashed line shows what it would do: a first step of
-# $\sqrt{1-\beta_1} = 0.32\,\alpha$, which is harmless and over after thirty steps, but not the removal of a bias.
+# **A note on the formula.** This course started from a reader's summary of the FUSE paper, which writes the factor as
+# $\sqrt{1-\beta_2^k}/\sqrt{1-\beta_1^k}$. Kingma & Ba, and the paper's own Algorithm 3, have **no root in the denominator**, as
+# we derived above. We take the root for a slip of the pen. The dashed line shows what it would do: the first step is only
+# $\sqrt{1-\beta_1} = 0.32$ times $\alpha$. That is harmless and over after thirty steps, but it does not remove the bias.
 #
-# (One index to mind: Algorithm 3 pairs the exponent $k$ with $m_{k+1}$. If $k$ counts from 0 there, the exponent has to be $k+1$, as with
-# exponent 0 the first factor would be 0/0.)
+# (Algorithm 3 pairs the exponent $k$ with $m_{k+1}$. If its $k$ counts from 0, the exponent has to be $k+1$: with exponent 0
+# the first factor would be 0/0.)
 
 # %% [markdown]
-# **Exercise 01.1** (code) Write the factor $c_k$. `k` is 1 at the first step.
+# **Exercise 01.1** (code) Write the factor $c_k$ as a function. `k` is 1 at the first step.
 
 # %%
 def bias_factor(k, beta1=0.9, beta2=0.999):
@@ -207,8 +214,8 @@ def bias_factor(k, beta1=0.9, beta2=0.999):
 check("01.1", ...)  # check("01.1", bias_factor)
 
 # %% [markdown]
-# **Exercise 01.2** Somebody sets $\beta_2 = 0.9999$ ($\beta_1 = 0.9$) and forgets the bias correction. How long is the first step,
-# in units of $\alpha$?
+# **Exercise 01.2** Somebody sets $\beta_1 = 0.9$ and $\beta_2 = 0.9999$, and forgets the bias correction. How long is the first
+# step, in units of $\alpha$?
 
 # %%
 check("01.2", ...)
@@ -216,8 +223,10 @@ check("01.2", ...)
 # %% [markdown]
 # ## 3 · The effective step
 #
+# How far does a parameter move in one step, $\alpha\,\hat m/(\sqrt{\hat v}+\epsilon)$?
+#
 # > **Predict.** Three parameters have constant gradients of 100, 1 and 0.01. After fifty steps of Adam, which of them
-# > has gone farthest: **(a)** the first, by a factor of 10,000 over the third; **(b)** the third; **(c)** all went equally far?
+# > has gone farthest: **(a)** the first, 10,000 times as far as the third; **(b)** the third; **(c)** all went equally far?
 
 # %%
 g = torch.tensor([100.0, 1.0, 0.01])
@@ -229,7 +238,7 @@ path = torch.stack(path)
 
 # %% [markdown]
 # Gradients are rarely so constant. Let them have a mean $\mu$ and noise of standard deviation $\sigma$. In the long run
-# $\hat m \approx \mu$ and $\hat v \approx \mathrm{E}[g^2] = \mu^2 + \sigma^2$, so the step should be, on average,
+# $\hat m$ is $\mu$ on average, and $\hat v \approx \mathrm{E}[g^2] = \mu^2 + \sigma^2$. So the step should be, on average,
 #
 # $$\frac{\text{step}}{\alpha} \approx \frac{\mu}{\sqrt{\mu^2+\sigma^2}}$$
 
@@ -257,15 +266,18 @@ plots.show(fig, alt="Left: the distances gone by three parameters with gradients
            "against the ratio of mean to noise, on logarithmic axes: proportional to it below 1, and level at alpha above; measured points lie on the formula's curve.")
 
 # %% [markdown]
-# **What you see.** Left, answer **(c)**: three lines on top of each other. Adam divides each gradient by its own size, so that a
-# *consistent* one moves its parameter by $\alpha$ a step, whatever its size. Right: what counts is consistency. A gradient that is
-# ten times smaller than its noise moves its parameter by $\alpha/10$.
+# **What you see.** Left, answer **(c)**: three lines on top of each other. Adam divides each gradient by its own size. So a
+# *consistent* gradient moves its parameter by $\alpha$ a step, whatever its size. Right: what counts is consistency. A gradient
+# that is ten times smaller than its noise moves its parameter by $\alpha/10$ on average. (The leftmost point is a little high:
+# with so much noise, 200 runs do not measure the mean any better.)
 #
-# Both halves matter for FUSE. Far from a minimum gradients are consistent: Adam walks at full speed, in all parameters alike, and
-# no curvature has to be known. Near it the mean goes to zero, the noise stays, and Adam slows down by itself, but not to a stop.
+# Both halves matter for FUSE. Far from a minimum gradients are consistent. There Adam walks at full speed, in all parameters
+# alike, and needs to know nothing about curvature. Near a minimum the mean gradient goes to zero and the noise stays. There Adam
+# slows down by itself, but does not come to rest.
 #
-# **Quick check 01.3** What happens to Adam's effective step size for parameters with consistently large as compared to consistently small
-# gradients? **(a)** it is larger for the large gradients; **(b)** about $\alpha$ for both; **(c)** it is smaller for the large ones.
+# **Quick check 01.3** One parameter has consistently large gradients, another consistently small ones. How do Adam's effective
+# steps compare? **(a)** The large gradients get the larger step. **(b)** Both get about $\alpha$. **(c)** The large gradients get
+# the smaller step.
 
 # %%
 check("01.3", ...)
@@ -279,7 +291,8 @@ check("01.4", ...)
 # %% [markdown]
 # ## 4 · Three places for $\epsilon$
 #
-# $\epsilon$ keeps the division safe. Where it stands is a matter of convention, and the conventions are not the same:
+# $\epsilon$ keeps the division safe when the gradient is almost zero. It stands in different places in different texts. (The
+# FUSE paper calls it $a$.)
 #
 # | | step / $\alpha$ | who |
 # |---|---|---|
@@ -287,7 +300,7 @@ check("01.4", ...)
 # | before it | $c_k\,m_k\,/\,(\sqrt{v_k} + a)$ | the FUSE paper's Algorithm 3; Kingma & Ba's faster form, end of their section 2 |
 # | inside the root | $\hat m_k\,/\sqrt{\hat v_k + \epsilon}$ | seen in other codes |
 #
-# The second is the first with another $\epsilon$. Divide above and below by $\sqrt{1-\beta_2^k}$:
+# The second form is the first with another $\epsilon$. Divide numerator and denominator by $\sqrt{1-\beta_2^k}$:
 #
 # $$c_k\,\frac{m_k}{\sqrt{v_k}+a} = \frac{\hat m_k}{\sqrt{\hat v_k} + a/\sqrt{1-\beta_2^k}}, \qquad \epsilon_{\text{effective}} = \frac{a}{\sqrt{1-\beta_2^k}}$$
 
@@ -314,17 +327,21 @@ plots.show(fig, alt="Left: the first step against the size of the gradient. All 
            "correction, at 3e-7 before it, near 6e-5 inside the root. Right: the effective epsilon of the second form falls from 3e-7 to 1e-8 in some thousand steps.")
 
 # %% [markdown]
-# **What you see.** With any of them a gradient well above the threshold moves its parameter by $\alpha$; below it Adam turns into gradient
-# descent and small gradients stay small. The thresholds differ: $10^{-8}$ in torch; in the paper's form 32 times that at the first step, falling to
-# the same within a thousand or two; and $\sqrt{\epsilon} = 10^{-4}$ inside the root, ten thousand times torch's, for good.
+# **What you see.** Each form has a threshold. A gradient well above it moves its parameter by $\alpha$. Well below it the step is
+# proportional to the gradient, as in gradient descent. The thresholds differ:
+#
+# - torch's is $10^{-8}$;
+# - the paper's is 32 times that at the first step, and comes down to the same within one or two thousand steps;
+# - inside the root it is $\sqrt{\epsilon} = 10^{-4}$, ten thousand times torch's, and stays there.
 
 # %% tags=["nbval-check-output"]
 for k in (1, 10, 100, 1000):
     print(f"step {k:>4}: effective eps of the paper's form = {1 / math.sqrt(1 - 0.999**k):.2f} a")
 
 # %% [markdown]
-# On ordinary gradients ($10^{-3}$ or more) you will not tell the first two apart. It matters where gradients are tiny: dead units, a loss in other
-# units, the last digits of a fit. `fuse_lib` takes torch's Adam as it is, so it is the first row that you have in this course.
+# On ordinary gradients ($10^{-3}$ or more) you cannot tell the first two apart. The difference matters where gradients are tiny:
+# in dead units, with a loss in other units, for the last digits of a fit. `fuse_lib` uses torch's Adam as it is, so in this course
+# you have the first row.
 #
 # **Quick check 01.5** A parameter's gradient is $10^{-8}$ and $\epsilon = a = 10^{-8}$. Which form moves it farthest in the first step?
 # **(a)** torch's; **(b)** the paper's; **(c)** inside the root.
@@ -333,7 +350,8 @@ for k in (1, 10, 100, 1000):
 check("01.5", ...)
 
 # %% [markdown]
-# **Exercise 01.6** You want the paper's form to have an effective $\epsilon$ of $10^{-8}$ *at the first step* ($\beta_2 = 0.999$). Which $a$ do you choose?
+# **Exercise 01.6** You want the paper's form to have an effective $\epsilon$ of $10^{-8}$ *at the first step* ($\beta_2 = 0.999$).
+# Which $a$ do you choose?
 
 # %%
 check("01.6", ...)
@@ -341,11 +359,14 @@ check("01.6", ...)
 # %% [markdown]
 # ## 5 · Slow directions
 #
-# Near a minimum every smooth function is a quadratic, $f(x) = \tfrac12\,x^\top A x$. Its eigenvectors are the directions of the valley,
-# its eigenvalues their curvatures. We take twenty, evenly spread on a logarithmic scale from $1/\kappa$ to 1, where $\kappa = 1000$ is the
-# *condition number*. Gradient descent can go no faster than the steepest direction allows, and then the flattest takes some $\kappa$ steps.
+# Close to a minimum, a smooth function looks like a quadratic, $f(x) = \tfrac12\,x^\top A x$: a bowl, or a long valley. The
+# eigenvectors of $A$ are the directions of this valley, and the eigenvalues are their curvatures: large where it is steep, small
+# where it is flat. We take twenty curvatures from $1/\kappa$ to 1, evenly spread on a logarithmic scale. $\kappa = 1000$ is the
+# *condition number*, the steepest curvature over the flattest. The steepest direction limits the step of gradient descent, and
+# with so short a step the flattest takes some $\kappa$ steps.
 #
-# Adam rescales each *coordinate*. So the same valley is given to it twice: once with its directions along the axes, once turned.
+# Adam rescales each *coordinate*. So we give it the same valley twice: once with its directions along the coordinate axes, and
+# once turned, with its directions slanting across them.
 
 # %%
 curvature = torch.logspace(-math.log10(condition), 0, dim)
@@ -377,8 +398,8 @@ def run_adam(name, lr, steps, sigma=0.0, cosine=False, x=None, seed=0, **options
 
 
 # %% [markdown]
-# > **Predict.** Both have the same eigenvalues and the same start. On which does Adam come down faster, **(a)** along the axes,
-# > **(b)** turned, or **(c)** no difference? What would gradient descent do?
+# > **Predict.** Both valleys have the same curvatures, and the start is equally far away. Where does Adam come down faster:
+# > **(a)** along the axes; **(b)** turned; **(c)** no difference? What would gradient descent do?
 
 # %%
 lr, short, look = 0.03, 400, 100
@@ -396,15 +417,18 @@ right.set(xlabel="curvature of the direction", ylabel="distance left", ylim=(1e-
 left.legend()
 fig.tight_layout()
 plots.show(fig, alt="Left: f over evaluations. Along the axes it falls below 1e-10 within 250; turned it is above 1e-3 after 400. Right: distance left "
-           "after 100 steps by curvature of the direction. Along the axes it is the same in all; turned, steep directions are nearly done and the flattest have not begun.")
+           "after 100 steps by curvature of the direction. Along the axes it is the same in all; turned, it is below 1e-2 in the steepest and about 1 in the flattest.")
 
 # %% [markdown]
-# **What you see.** Answer **(a)**, and by a wide margin. Along the axes, dividing by the size of each gradient component undoes the
-# conditioning completely. Turned, each component is a mixture of steep and flat directions, the division helps little, and Adam does what gradient descent does:
-# steep directions first. The right panel shows what is left: the *flat directions*. (Gradient descent sees no axes; it would be equally slow on both.)
+# **What you see.** Answer **(a)**, by a wide margin. Along the axes, each gradient component belongs to one direction of the
+# valley. Dividing it by its own size makes all directions equally fast. In the turned valley each component is a mixture of steep
+# and flat directions. There the division helps little, and Adam goes down the steep directions first, as gradient descent does.
+# The right panel shows what is left: the *flat directions*. (Gradient descent knows no axes. It would be equally slow in both.)
 #
-# Real problems are turned. To do better one has to know how the coordinates hang together, off the diagonal of $A$. This is what L-BFGS
-# learns in [notebook 02](02_lbfgs.ipynb).
+# Real problems are turned. To do better, a method has to know how the coordinates hang together: the entries of $A$ off its
+# diagonal. L-BFGS learns about them in [notebook 02](02_lbfgs.ipynb).
+#
+# Was it just the wrong learning rate? Let us count the evaluations until $f < 10^{-6}$ for each of four:
 
 # %%
 def evaluations_to(f, target):
@@ -423,11 +447,12 @@ best = needed.min()
 print(f"evaluations to f < 1e-6, best learning rate of each: turned at least three times as many: {best['turned'] > 3 * best['along the axes']}")
 
 # %% [markdown]
-# The learning rate was not at fault: the table counts the evaluations to $f < 10^{-6}$ for each of four.
+# The learning rate was not at fault: even with the best of the four, the turned valley takes more than four times as many
+# evaluations.
 #
 # ## 6 · Saturation without noise: bursts
 #
-# Is it a matter of patience, then? Let Adam run on the turned quadratic, with a *constant* $\alpha$ and exact gradients.
+# Is it a matter of patience, then? Let Adam run on in the turned valley, with a *constant* $\alpha$ and exact gradients.
 #
 # > **Predict.** After thousands of steps the loss **(a)** goes to zero; **(b)** settles at a level that depends on $\alpha$;
 # > **(c)** falls very low and then jumps up again, by many orders of magnitude.
@@ -452,18 +477,18 @@ plots.show(draw(beta2=0.999, lr=0.3), alt="f over evaluations with beta 2 = 0.99
            "For alpha 0.03 it falls smoothly to a very low value.")
 
 # %% [markdown]
-# **What you see.** Answer **(c)** for $\alpha = 0.3$, with Adam's default $\beta_2$: it falls to almost nothing, and
-# within a few steps it is back at $10^{-2}$. Again and again.
-# For $\alpha = 0.03$ the first burst is yet to come: give it more steps, or a larger $\alpha$, and you will see it.
-# With a shorter memory they come so often that they
-# merge (choose another $\beta_2$ above, or look here):
+# **What you see.** Answer **(c)** for $\alpha = 0.3$ and Adam's default $\beta_2$: $f$ falls to almost nothing, and soon it
+# is back at $10^{-2}$. Again and again. Let us call such a jump a *burst*. For $\alpha = 0.03$ the first burst is still to
+# come: give it more steps, or a larger $\alpha$, and you will see it. If $v$ has a shorter memory, a smaller $\beta_2$, the
+# bursts come so often that they merge (choose another $\beta_2$ above, or look here):
 
 # %%
 plots.show(draw(beta2=0.99, lr=0.3), alt="The same with beta 2 = 0.99. Both curves fall and after a few hundred to a thousand evaluations swing irregularly about a level, "
            "near 2e-4 for alpha 0.3, and near 2e-6 for alpha 0.03.")
 
 # %% [markdown]
-# **What you see.** Answer **(b)**: each curve swings about a level of its own, and for an $\alpha$ ten times smaller the level is about a hundred times lower:
+# **What you see.** Now it is answer **(b)**: each curve swings about a level of its own. For an $\alpha$ ten times smaller the
+# level is about a hundred times lower:
 
 # %% tags=["nbval-check-output"]
 rates = torch.tensor([[0.3], [0.03]]).to(device)
@@ -472,13 +497,14 @@ levels = f[steps // 2 :].median(0).values
 print(f"ratio of the two levels (median over the second half) between 50 and 200: {bool(50 < levels[0] / levels[1] < 200)}")
 
 # %% [markdown]
-# **Why?** Once the gradient has become small, $\sqrt{\hat v}$ is the memory of larger ones. It fades slowly, by $\sqrt{\beta_2}$ a step. Meanwhile Adam
-# is gradient descent with momentum and a step $\alpha/\sqrt{\hat v}$ that *grows*. Such a method is stable on a curvature $\lambda$ only while
+# **Why the bursts?** Once the gradients have become small, $\sqrt{\hat v}$ still remembers the larger ones. It fades slowly, by a
+# factor of $\sqrt{\beta_2}$ a step. Meanwhile Adam is gradient descent with momentum, and its step $\alpha/\sqrt{\hat v}$ *grows*.
+# On a curvature $\lambda$ such a method is stable only while
 #
 # $$\frac{\alpha\,\lambda}{\sqrt{\hat v}} < \frac{2\,(1+\beta_1)}{1-\beta_1} = 38 \qquad (\beta_1 = 0.9)$$
 #
-# (Cohen et al. 2022, who find deep nets trained at this very edge). Beyond, the iterates fly off, until the gradient has filled $v$ again. Let us
-# watch it with one variable and $\lambda = 1$:
+# (Cohen et al. 2022 find that deep nets train at this very edge). Beyond it $x$ swings ever more widely, until the large gradients
+# have filled $v$ again. Let us watch it with one variable and $\lambda = 1$:
 
 # %%
 x, memory, f, sharpness = torch.tensor(1.0), {"k": 0, "m": 0.0, "v": 0.0}, [], []
@@ -496,13 +522,13 @@ bottom.axhline(38, color="0.25", linestyle="--")
 bottom.annotate("38: unstable above", (0, 38), xytext=(4, 4), textcoords="offset points")
 bottom.set(xlabel="gradient evaluations", ylabel=r"$\alpha\lambda/\sqrt{\hat v}$", ylim=(0.05, 900))
 fig.tight_layout()
-plots.show(fig, alt="Two panels over 1500 steps. Top: f falls to 1e-40 and jumps up to about 1e-3, several times. Bottom: alpha lambda over root v grows "
-           "exponentially, crosses the line at 38 some time before each jump, and drops at each jump.")
+plots.show(fig, alt="Two panels over 1500 steps. Top: f falls to 1e-40 and jumps up to about 1e-4; later it falls less far, and jumps more often. Bottom: "
+           "alpha lambda over root v grows exponentially, crosses the line at 38 at the beginning of each jump, and drops at its end.")
 
 # %% [markdown]
-# **What you see.** $f$ falls as long as the lower curve is below 38. Once it is above, $f$ grows, ever faster, by
-# more than thirty orders of magnitude within a hundred steps.
-# Then the fresh, large gradients raise $v$, the lower curve drops, and the next round begins.
+# **What you see.** $f$ falls as long as the lower curve is below 38. Once it is above, $f$ grows, ever faster: by
+# more than thirty orders of magnitude within a hundred steps. Then the fresh, large gradients raise $v$, the lower curve
+# drops, and the next round begins.
 
 # %% tags=["nbval-check-output"]
 sharpness, f = torch.as_tensor(sharpness), torch.as_tensor(f)
@@ -511,23 +537,25 @@ print(f"f falls for a hundred steps before the threshold is first crossed: {bool
 print(f"and has risen a millionfold within three hundred steps after it: {bool(f[crossed : crossed + 300].max() > 1e6 * f[crossed])}")
 
 # %% [markdown]
-# **Why $\alpha^2$?** The size of a gradient says nothing to Adam, so neither does that of $x$: on a quadratic, multiply $\alpha$ and $x$ by 10 and all steps are
-# ten times as long (as long as $\epsilon$ is not felt). So the bursts have a height in $x$ proportional to $\alpha$, and in $f$ to $\alpha^2$.
+# **Why a hundred times lower?** Adam does not care how large gradients are. So on a quadratic, if you multiply both $\alpha$ and
+# the start $x$ by 10, all steps become ten times as long (while $\epsilon$ does not matter), and the path keeps its shape. The
+# bursts then have a height proportional to $\alpha$ in $x$, and to $\alpha^2$ in $f$.
 #
 # ## 7 · Saturation with noise: a floor
 #
-# In training, gradients are noisy. Near the minimum the noise, of standard deviation $\sigma$, is all there is:
-# $\sqrt{\hat v} \approx \sigma$. Then there is no fading and no burst,
-# and Adam is stochastic gradient descent with step $\eta = \alpha/\sigma$. In a direction of curvature $\lambda$ the variance of $x$ is stationary when
+# In training, gradients are noisy. Near the minimum there is little else than noise. If its standard deviation is $\sigma$, then
+# $\sqrt{\hat v} \approx \sigma$. This does not fade, so there are no bursts, and Adam is stochastic gradient descent with step
+# $\eta = \alpha/\sigma$. In a direction of curvature $\lambda$, each step multiplies $x$ by $1-\eta\lambda$ and adds noise of variance
+# $\eta^2\sigma^2$. The variance of $x$ no longer changes when the two balance:
 #
 # $$\operatorname{Var}x = (1-\eta\lambda)^2\operatorname{Var}x + \eta^2\sigma^2 \quad\Rightarrow\quad \operatorname{Var}x \approx \frac{\eta\,\sigma^2}{2\lambda},
 # \qquad \mathrm{E}f = \sum_{i=1}^{d} \tfrac12\lambda_i\operatorname{Var}x_i \approx \frac{d\,\alpha\,\sigma}{4}.$$
 #
-# (for $\eta\lambda \ll 1$; momentum does not change it to this order). The floor is proportional to $\alpha$, and the curvatures have dropped out.
+# (This is for $\eta\lambda \ll 1$; momentum does not change it to this order.) The result is what matters: the mean of $f$ stays
+# on a **floor** proportional to $\alpha$, and the curvatures have dropped out.
 #
-# > **Predict.** You have 4,000 evaluations. Which final loss will be lowest: **(a)** the smallest constant $\alpha$;
-# > **(b)** a middling constant $\alpha$; **(c)** a
-# > larger $\alpha$ that falls to zero along a cosine?
+# > **Predict.** You have 4,000 evaluations. What gives the lowest loss in the end: **(a)** the smallest constant $\alpha$;
+# > **(b)** a middling constant $\alpha$; **(c)** a larger $\alpha$ that falls to zero along a cosine?
 
 # %%
 def end(rate, sigma, cosine=False):
@@ -558,10 +586,10 @@ plots.show(fig, alt="Final f against the learning rate, logarithmic axes. Consta
            "With cosine decay the right side is much lower, and the best value is about half of the best constant one, near 0.03.")
 
 # %% [markdown]
-# **What you see** (means of the runs; the bands are two standard errors of the mean, up and down). Constant $\alpha$
-# makes a **V**. On its right arm the runs have arrived and sit on the floor, right on the dotted line. On the left one
-# they are still on their way down the flat directions of section 5. Cosine decay takes the way fast and then lowers
-# the floor: answer **(c)**. Its best value is about half of the best constant one; more important may be that it is as
+# **What you see** (means over the runs; the bands reach two standard errors of the mean up and down). The curve of constant
+# $\alpha$ is a **V**. On its right arm the runs have arrived and sit on their floor, close to the dotted line. On its left arm
+# they are still on their way down the flat directions of section 5. Cosine decay covers the distance fast and then lowers
+# the floor: answer **(c)**. Its best value is about half of the best constant one. Perhaps more important: it is
 # good over a wide range of $\alpha$.
 
 # %% tags=["nbval-check-output"]
@@ -571,13 +599,11 @@ print(f"cosine decay ends lower than the same constant α at 0.3, 0.1 and 0.03: 
 print(f"and higher at 0.003, where it stops before it has arrived: {table['Adam, cosine'][0.003] > table['Adam'][0.003]}")
 
 # %% [markdown]
-# Both arms of the V are the subject of this course: the right arm is *noise*, which L-BFGS does not remove (larger
-# batches do, and a falling $\alpha$). The left arm is
-# *conditioning*, and there L-BFGS can help.
+# Both arms of the V are the subject of this course. The right arm is *noise*. L-BFGS does not remove it; larger batches and
+# a falling $\alpha$ do. The left arm is *conditioning*, the flat directions, and there L-BFGS can help.
 #
 # **Quick check 01.7** Adam sits on its floor, with noisy gradients and constant $\alpha$. You divide $\alpha$ by ten
-# and wait long enough. The mean loss above the minimum
-# falls by a factor of about **(a)** 1; **(b)** 10; **(c)** 100.
+# and wait long enough. The mean loss above the minimum falls by a factor of about **(a)** 1; **(b)** 10; **(c)** 100.
 
 # %%
 check("01.7", ...)
@@ -585,8 +611,9 @@ check("01.7", ...)
 # %% [markdown]
 # ## 8 · What comes after
 #
-# Exact gradients again, the turned quadratic, and 600 evaluations. Adam has the best learning rate of the table in section 5. FUSE-PV takes 100
-# steps of the same Adam and then L-BFGS, which is to remember the last 20 steps (`history_size`) instead of its usual ten.
+# Back to exact gradients and the turned valley, with 600 evaluations. Adam has the best learning rate of the table in section 5.
+# FUSE-PV takes 100 steps of the same Adam and goes on with L-BFGS, which remembers the last 20 steps (`history_size`) instead
+# of its usual ten.
 #
 # > **Predict.** After the switch, how many evaluations to $f < 10^{-20}$: **(a)** about 20, as there are twenty variables;
 # > **(b)** some 150; **(c)** more than 500, as many as Adam takes?
@@ -628,19 +655,22 @@ ax.legend()
 plots.show(fig, alt="f over evaluations. Adam is near 1e-11 after 600 evaluations. FUSE-PV follows it for 100 evaluations, then falls to 1e-20 within about 150 more.")
 
 # %% [markdown]
-# **What you see.** The same Adam to the dotted line; then some 150 evaluations to the end of the scale (answer **b**):
-# the flat directions are no obstacle. On a quadratic without noise this is L-BFGS's home game; how it does it is
-# [notebook 02](02_lbfgs.ipynb), and when to switch notebooks 03 and 05.
+# **What you see.** Up to the dotted line both are the same Adam. From there FUSE-PV needs some 150 evaluations to the end of
+# the scale (answer **b**): the flat directions are no obstacle to it. Adam is near $10^{-11}$ after all 600. A quadratic
+# without noise is L-BFGS's home ground. [Notebook 02](02_lbfgs.ipynb) shows how it does it, and notebooks 03, 05 and 16 when
+# to switch.
 #
 # ## Summary
 #
 # - Adam's step is $\alpha\,\hat m/(\sqrt{\hat v}+\epsilon)$: a mean gradient over its typical size.
 # - The bias correction $\sqrt{1-\beta_2^k}/(1-\beta_1^k)$ makes the first step $\alpha$ instead of $3.2\,\alpha$.
-# - A consistent gradient moves its parameter by $\alpha$, whatever its size; noise shortens that to $\alpha\,\mu/\sqrt{\mu^2+\sigma^2}$.
-# - With $a$ before the correction, as in the paper's Algorithm 3, the effective $\epsilon$ is $a/\sqrt{1-\beta_2^k}$: 32 times as large at first.
-# - Adam scales coordinates. Conditioning along the axes it removes; in a turned valley the flat directions stay slow.
-# - It saturates: without noise in bursts of height $\propto\alpha^2$, with noise at a floor $\propto\alpha$. Decay of
-#   $\alpha$ lowers the floor, not the slowness.
+# - A consistent gradient moves its parameter by $\alpha$ a step, whatever its size. Noise shortens that to
+#   $\alpha\,\mu/\sqrt{\mu^2+\sigma^2}$ on average.
+# - With $a$ before the correction, as in the paper's Algorithm 3, the effective $\epsilon$ is $a/\sqrt{1-\beta_2^k}$: 32 times as
+#   large at first.
+# - Adam scales coordinates. It copes with a valley along the axes; in a turned one the flat directions stay slow.
+# - With constant $\alpha$ it saturates: without noise in bursts whose height grows like $\alpha^2$, with noise at a floor
+#   proportional to $\alpha$. A falling $\alpha$ lowers the floor, but does not make the flat directions any faster.
 #
 # ## References
 #
@@ -649,7 +679,7 @@ plots.show(fig, alt="f over evaluations. Adam is near 1e-11 after 600 evaluation
 #   [arXiv 2503.04204](https://arxiv.org/abs/2503.04204)
 # - J. M. Cohen, et al., *Adaptive Gradient Methods at the Edge of Stability*, 2022, [arXiv 2207.14484](https://arxiv.org/abs/2207.14484)
 #
-# **Read next**: `fuse_lib/optim/first_order.py`, 70 lines in which torch's own Adam becomes the first phase.
+# **Read next**: `fuse_lib/optim/first_order.py`, about a hundred lines in which torch's own Adam becomes the first phase.
 #
 # **Next notebook**: [02 · L-BFGS: learning curvature from gradients](02_lbfgs.ipynb).
 

@@ -7,12 +7,13 @@
 #
 # **You will learn**
 #
-# - how two gradients tell the curvature between them, and what a Hessian would have cost,
-# - to write BFGS, the two-loop recursion and the compact form, three times the same direction,
+# - how two gradients tell the curvature between them, and what a Hessian would cost instead,
+# - to write BFGS, the two-loop recursion and the compact form: three ways to the same direction,
 # - why L-BFGS looks before it steps (the Wolfe conditions), and what happens if it does not,
-# - how much memory is worth having, and which starts are bad ones.
+# - how much memory is worth having, and which starts are bad for it.
 #
-# **You need first**: [00 · Start here](00_start_here.ipynb); some linear algebra (matrix, transpose, eigenvalue). [01 · Adam](01_adam.ipynb) helps.
+# **You need first**: [00 · Start here](00_start_here.ipynb); some linear algebra (matrix, transpose, inverse, eigenvalue).
+# [01 · Adam](01_adam.ipynb) helps.
 #
 # **Minutes**: 20 to read, 1 to run. With `profile="full"`: 3.
 
@@ -64,14 +65,20 @@ print(f"fuse_lib {fuse_lib.__version__}, torch {torch.__version__}, device {devi
 # %% [markdown]
 # ## 1 · Two gradients hold a curvature
 #
-# Take a step $s = x_{k+1} - x_k$ and look how the gradient changed: $y = g_{k+1} - g_k$. By the mean value theorem
+# Newton's method jumps to the minimum of the quadratic that fits the loss best where it stands. For that it needs the
+# *Hessian* $\nabla^2 f$, the matrix of second derivatives: it says how the gradient changes when you move. L-BFGS wants
+# the same jump without that matrix. Here is where it gets its knowledge from.
+#
+# Take a step $s = x_{k+1} - x_k$ and look how the gradient changed: $y = g_{k+1} - g_k$. Adding up the changes along the step,
 #
 # $$y = \bar H s, \qquad \bar H = \int_0^1 \nabla^2 f(x_k + \tau s)\,\mathrm{d}\tau,$$
 #
-# with $\nabla^2 f$ the matrix of second derivatives, the Hessian. So each step tells for free what the Hessian, averaged along it, does to one vector.
-# An approximation $B$ of the Hessian should know as much: $B s = y$, the **secant condition** (Nocedal & Wright, eq. 6.6).
+# where $\bar H$ is the Hessian averaged along the step. So each step tells, for free, what the average Hessian does to *one*
+# vector. A matrix $B$ that stands for the Hessian should know as much: $B s = y$. This is the **secant condition** (Nocedal &
+# Wright, eq. 6.6).
 #
-# Let us test it on a real function: logistic regression on scikit-learn's digits (8 × 8 pixels, ten classes), with a small penalty:
+# How well does $y$ match the Hessian at the step's start? We test it on a real function: logistic regression on
+# scikit-learn's digits (8 × 8 pixels, ten classes), with a small penalty on large weights.
 
 # %%
 digits = data.load("digits")
@@ -116,13 +123,12 @@ plots.show(fig, alt="Relative error against the length of the step, logarithmic 
            "takes over, in float64 near length 3e-7 with error 3e-8, in float32 near 1e-2 with error 1e-3.")
 
 # %% [markdown]
-# **What you see.** On the right arm of each **V** the Hessian is not the same all along the step, so the error is
-# proportional to the length: $y$ is the *average* curvature.
-# On the left arm the two gradients are so alike that their difference is rounding. In between $y$ is right to several
-# digits. In float32 that is a narrow valley: a reason why
-# the last digits are hard there.
+# **What you see.** Each curve is a **V**. On its right arm the step is so long that the Hessian changes along it. There
+# the error is proportional to the length, as $y$ holds the *average* curvature. On the left arm the two gradients
+# are so alike that their difference is mostly rounding. In between $y$ is right to several digits. In float32 it is at best
+# right to three: one reason why the last digits of a minimum are hard to get there.
 #
-# **Why not compute the Hessian itself?** Because of its size, and of what it costs. With $m = 10$ pairs:
+# **Why not compute the Hessian itself?** Because of its size and its cost. Compare it with ten pairs $(s, y)$:
 
 # %%
 sizes = {"logistic regression above": d, "the paper's MLP, 784-64-32-10": 52_650, "a million parameters": 10**6, "a billion": 10**9}
@@ -130,13 +136,14 @@ costs = [{"": name, "parameters d": f"{n:,}", "Hessian, MB": f"{4e-6 * n**2:,.1f
 pd.DataFrame(costs).set_index("")  # float32: 4 bytes a number
 
 # %% [markdown]
-# A Hessian has $d^2$ entries, and automatic differentiation gives one column for one *Hessian-vector product*, each
-# as dear as a gradient or two. Then a linear system of size $d$ has to be
-# solved, some $d^3$ operations. The pairs are a by-product of gradients that were computed anyway, and fill $2\,m\,d$ numbers.
+# With $d$ parameters a Hessian has $d^2$ entries. Automatic differentiation gives one column at a time, by a
+# *Hessian-vector product* that costs as much as a gradient or two. Then a linear system of size $d$ has to be solved, which
+# takes some $d^3$ operations. The pairs, on the other hand, are a by-product of gradients that were computed anyway. $m$ pairs
+# fill $2\,m\,d$ numbers.
 #
-# **Quick check 02.1** Why does L-BFGS use a history of gradient and parameter differences rather than computing the Hessian?
-# **(a)** differences are more accurate; **(b)** the Hessian needs $d^2$ numbers and $d$ further products, the history
-# $2md$ and nothing further; **(c)** the Hessian does not exist for networks.
+# **Quick check 02.1** Why does L-BFGS keep a history of differences (of gradients and of parameters) and not compute the
+# Hessian? **(a)** Differences are more accurate. **(b)** The Hessian needs $d^2$ numbers and $d$ further products, the
+# history $2md$ numbers and no product. **(c)** The Hessian does not exist for networks.
 
 # %%
 check("02.1", ...)
@@ -148,7 +155,8 @@ check("02.1", ...)
 check("02.2", ...)
 
 # %% [markdown]
-# **Exercise 02.3** One dimension. From $x = 4$ to $x = 3$ the gradient went from 10 to 6. Assume that the curvature stays: at which $x$ is the gradient zero?
+# **Exercise 02.3** In one dimension: as $x$ went from 4 to 3, the gradient went from 10 to 6. Assume that the curvature stays as
+# it is. At which $x$ is the gradient zero?
 
 # %%
 check("02.3", ...)
@@ -156,13 +164,15 @@ check("02.3", ...)
 # %% [markdown]
 # ## 2 · BFGS: one pair after another
 #
-# Newton's step is $p = -(\nabla^2 f)^{-1} g$. So what is wanted is $H \approx (\nabla^2 f)^{-1}$ with $H y = s$. BFGS
-# takes the present $H$ and changes it as little as possible (in a certain norm)
-# such that this holds and $H$ stays symmetric and positive definite (Nocedal & Wright, eq. 6.17):
+# Newton's step is $p = -(\nabla^2 f)^{-1} g$. So we want a matrix $H$ that is close to the *inverse* Hessian. Each new pair
+# says what it should do to one vector: $H y = s$, the secant condition turned round. BFGS (named after Broyden, Fletcher,
+# Goldfarb and Shanno) takes the present $H$ and changes it as little as possible, in a certain norm, so that
+# this holds and $H$ stays symmetric (Nocedal & Wright, eq. 6.17):
 #
 # $$H_{k+1} = (I - \rho\,s y^\top)\,H_k\,(I - \rho\,y s^\top) + \rho\,s s^\top, \qquad \rho = \frac{1}{s^\top y}.$$
 #
-# It needs $s^\top y > 0$: along the step, the function must have curved *upwards*.
+# It needs $s^\top y > 0$: along the step, the function must have curved *upwards*. Then $H$ stays positive definite as well, so
+# that $-Hg$ always points downhill.
 
 # %%
 def bfgs_update(H, s, y):
@@ -172,11 +182,11 @@ def bfgs_update(H, s, y):
 
 
 # %% [markdown]
-# > **Predict.** A quadratic in ten variables with curvatures from 1 to 1000. BFGS starts from $H = I$ and goes to the
-# > minimum along each direction. How many pairs
-# > until $H$ *is* the inverse Hessian: **(a)** one; **(b)** ten; **(c)** never exactly?
+# > **Predict.** Take a quadratic in ten variables with curvatures from 1 to 1000. BFGS starts from $H = I$, and each step goes
+# > to the lowest point along its direction. After how many pairs is $H$ the inverse Hessian: **(a)** one; **(b)** ten;
+# > **(c)** never exactly?
 #
-# If $H = A^{-1}$, all eigenvalues of $HA$ are 1. Let us look at them after each pair:
+# Call the Hessian $A$. If $H = A^{-1}$, then all eigenvalues of $HA$ are 1. Let us look at them after each pair:
 
 # %%
 generator = torch.Generator(device).manual_seed(1)
@@ -200,9 +210,9 @@ ax.set(xlabel="curvature pairs learnt", ylabel="eigenvalues of H A", title="BFGS
 plots.show(fig, alt="The ten eigenvalues of H A after 0 to 10 pairs. They start between 1 and 1000; with each pair one more arrives at 1, and after ten pairs all are 1.")
 
 # %% [markdown]
-# **What you see.** Answer **(b)**. Each pair brings one eigenvalue to 1 and spoils none that is there: after ten
-# pairs BFGS knows the whole Hessian and never saw one.
-# (The theorem needs a quadratic and exact line searches: Nocedal & Wright, theorem 6.4. Otherwise it comes close where it has been.)
+# **What you see.** Answer **(b)**. Each pair brings one eigenvalue to 1 and spoils none that is there already. After ten
+# pairs BFGS knows the whole Hessian, without ever having seen it. (The theorem needs a quadratic and steps to the exact
+# lowest point: Nocedal & Wright, theorem 6.4. Elsewhere $H$ comes close in the directions where BFGS has been.)
 
 # %% tags=["nbval-check-output"]
 print(f"largest |eigenvalue − 1| after ten pairs below 1e-6: {bool((spectra[10] - 1).abs().max() < 1e-6)}")
@@ -211,10 +221,12 @@ print(f"the secant condition H y = s holds: {torch.allclose(H @ (A @ s), s)}")
 # %% [markdown]
 # ## 3 · L-BFGS: keep the pairs, forget the matrix
 #
-# $H$ is $d \times d$ again. But it was built from pairs; so keep the last $m$ of them and, whenever $-Hg$ is wanted, apply the updates to the *vector* $g$. The
-# $L$ is for *limited memory* (Liu & Nocedal 1989). Two loops do it (Nocedal & Wright, algorithm 7.4): backwards
-# through the factors $I - \rho\,y s^\top$, then the initial
-# matrix $\gamma I$, then forwards:
+# $H$ is $d \times d$ again, too large to keep. But it was built from pairs. So we keep the last $m$ of them and, whenever we
+# need $-Hg$, apply their updates to the *vector* $g$. The L stands for *limited memory* (Liu & Nocedal 1989).
+#
+# Two loops do it (Nocedal & Wright, algorithm 7.4). The first goes backwards, from the newest pair to the oldest, and applies the
+# factors $I - \rho\,y s^\top$. Then comes the matrix that we start from, $H_0 = \gamma I$, where $\gamma = s^\top y / y^\top y$
+# of the newest pair is a guess of the inverse curvature. The second loop goes forwards and applies the rest:
 
 # %%
 def two_loop(pairs, g):
@@ -231,8 +243,9 @@ def two_loop(pairs, g):
 
 
 # %% [markdown]
-# That is $4m$ products of length $d$, one after another, and each waits for the one before. Byrd, Nocedal & Schnabel (1994, eq. 3.1) wrote the same $H$ in one
-# formula. With the pairs as columns of $S$ and $Y$, $R$ the upper triangle of $S^\top Y$ and $D$ its diagonal:
+# That takes about $4m$ operations on vectors of length $d$, and each has to wait for the one before. Byrd, Nocedal & Schnabel
+# (1994, eq. 3.1) wrote the same $H$ in one formula, the **compact form**. (You may skip it: nothing later needs it.) Put the
+# pairs into the columns of $S$ and $Y$; let $R$ be the upper triangle of $S^\top Y$, and $D$ its diagonal:
 #
 # $$H = \gamma I + \begin{bmatrix} S & \gamma Y\end{bmatrix} \begin{bmatrix} R^{-\top}(D + \gamma\,Y^\top Y)R^{-1} & -R^{-\top} \\ -R^{-1} & 0\end{bmatrix}
 # \begin{bmatrix} S^\top \\ \gamma Y^\top\end{bmatrix}$$
@@ -252,9 +265,11 @@ def compact_form(pairs, g):
 
 
 # %% [markdown]
-# The library does it so (`fuse_lib/optim/direction.py`), from the inner products alone: these are matrix products,
-# which is what a GPU is good at, and processes that share the parameters
-# can add them up. Four ways to one vector, then. Do they agree? With pairs of the logistic regression:
+# The library does it this way, from the inner products of the vectors alone (`fuse_lib/optim/direction.py`). They are matrix
+# products, which a GPU is good at; and several processes that share the parameters can add them up.
+#
+# So we have four ways to one vector: the BFGS matrix, the two loops, the compact form and the library. Do they agree? We try
+# them on pairs of the logistic regression:
 
 # %%
 generator = torch.Generator(device).manual_seed(2)
@@ -281,22 +296,22 @@ for name, p in {"two loops": two_loop(pairs, g), "compact form": compact_form(pa
 # %% [markdown]
 # ## 4 · How far? The Wolfe conditions
 #
-# A direction $p$ is not yet a step. Along it, the loss is a function of one variable, $\varphi(t) = f(x + t\,p)$,
-# whose slope at 0 is $\varphi'(0) = g^\top p < 0$.
-# A step $t$ is good enough if it satisfies the **strong Wolfe conditions** (Nocedal & Wright, eq. 3.7):
+# A direction $p$ is not yet a step. How far should we go along it? Along $p$ the loss is a function of one variable,
+# $\varphi(t) = f(x + t\,p)$, whose slope at 0 is $\varphi'(0) = g^\top p < 0$. To try a few values of $t$ is called a *line
+# search*. A step $t$ is good enough if it satisfies the **strong Wolfe conditions** (Nocedal & Wright, eq. 3.7):
 #
 # $$\underbrace{\varphi(t) \le \varphi(0) + c_1\,t\,\varphi'(0)}_{\text{sufficient decrease: it earned its length}} \qquad
 # \underbrace{|\varphi'(t)| \le c_2\,|\varphi'(0)|}_{\text{curvature: the slope has flattened}} \qquad 0 < c_1 < c_2 < 1$$
 #
-# The second has a gift for L-BFGS. As $s = t\,p$ and $y = g(x + tp) - g(x)$,
+# The second condition brings L-BFGS a present. As $s = t\,p$ and $y = g(x + tp) - g(x)$,
 #
-# $$s^\top y = t\,\big(\varphi'(t) - \varphi'(0)\big) \ge t\,(1 - c_2)\,|\varphi'(0)| > 0:$$
+# $$s^\top y = t\,\big(\varphi'(t) - \varphi'(0)\big) \ge t\,(1 - c_2)\,|\varphi'(0)| > 0.$$
 #
-# **whoever satisfies Wolfe has a valid pair**, even where the function is not convex.
+# In words: **a step that satisfies Wolfe gives a valid pair**, even where the function is not convex (bowl-shaped).
 #
-# > **Predict.** L-BFGS uses $c_1 = 10^{-4}$, $c_2 = 0.9$. On a wavy curve, which steps will be accepted: **(a)** only
-# > those close to the best minimum; **(b)** generous
-# > stretches about each minimum that lies low enough; **(c)** all that go down?
+# > **Predict.** L-BFGS uses $c_1 = 10^{-4}$ and $c_2 = 0.9$. On a wavy curve, which steps will be accepted: **(a)** only
+# > those close to the lowest minimum; **(b)** wide stretches around each minimum that lies low enough; **(c)** all that end
+# > lower than they started?
 
 # %%
 def phi(t):
@@ -330,11 +345,10 @@ plots.show(draw(c1=1e-4, c2=0.9), alt="A wavy curve falling from 1.7 to a low of
            "Accepted steps are shaded: wide stretches around each valley below the line; steep flanks and everything above the line are left out.")
 
 # %% [markdown]
-# **What you see.** Answer **(b)**. $c_1$ tilts the dashed line: what lies above it has not earned its length. $c_2$
-# narrows the shaded stretches about the places of slope zero.
-# (Flat is all that they ask: even the top of the hump at 1.5 passes.) With the usual values nearly every sensible
-# step passes, so that L-BFGS's first trial, $t = 1$, mostly is the last. Move $c_2$ to 0.1: now it would have to
-# search.
+# **What you see.** Answer **(b)**. A larger $c_1$ tilts the dashed line downwards: a step above it has not earned its length.
+# A smaller $c_2$ narrows the shaded stretches around the places of slope zero. (The conditions ask for flat, not for
+# lowest: even the top of the hump at 1.5 passes.) With the usual values 59 % of this line passes. So L-BFGS's first trial,
+# $t = 1$, mostly is its last. Set $c_2$ to 0.1, and only 9 % passes: now L-BFGS would have to search.
 
 # %% tags=["nbval-check-output"]
 t = torch.linspace(0.001, 5, 5000)
@@ -343,7 +357,7 @@ for c1, c2 in ((1e-4, 0.9), (0.3, 0.9), (1e-4, 0.1)):
 print(f"sᵀy > 0 at every accepted step: {bool((phi(t)[1] > phi(torch.zeros(()))[1])[is_wolfe(t, 1e-4, 0.9)].all())}")
 
 # %% [markdown]
-# **Exercise 02.4** (code) Write the test: True if a step is accepted by the strong Wolfe conditions.
+# **Exercise 02.4** (code) Write the test. It returns True if a step satisfies the strong Wolfe conditions, else False.
 
 # %%
 def accepted(t, f0, slope0, f, slope, c1=1e-4, c2=0.9):
@@ -354,7 +368,8 @@ def accepted(t, f0, slope0, f, slope, c1=1e-4, c2=0.9):
 check("02.4", ...)  # check("02.4", accepted)
 
 # %% [markdown]
-# **Exercise 02.5** $\varphi'(0) = -8$, and at the accepted step $t = 0.5$ the slope is $-2$. What is $s^\top y$ of the new pair? (No vector is needed.)
+# **Exercise 02.5** $\varphi'(0) = -8$, and at the accepted step $t = 0.5$ the slope is $-2$. What is $s^\top y$ of the new pair?
+# (You need no vector.)
 
 # %%
 check("02.5", ...)
@@ -362,7 +377,8 @@ check("02.5", ...)
 # %% [markdown]
 # ## 5 · Why not a fixed step, like Adam?
 #
-# A search that finds such a step is short. It keeps a bracket (low: too short, high: too long) and halves it:
+# A search for such a step is a short program. It keeps a bracket: `low` is too short, `high` is too long. If a trial step is
+# too long, it tries the middle of the bracket; if it is too short and no `high` is known yet, it doubles it:
 
 # %%
 def search(phi, c1=1e-4, c2=0.9):
@@ -382,7 +398,8 @@ def search(phi, c1=1e-4, c2=0.9):
 
 
 # %% [markdown]
-# And this is L-BFGS, whole. `length` decides how far to go: our search, or a fixed number.
+# And here is the whole of L-BFGS. `length` decides how far to go: by our search, or by a fixed number. The first direction,
+# when there are no pairs yet, is the negative gradient, shortened if it is long.
 
 # %%
 def minimise(f, x, length, m=10, budget=200):
@@ -407,13 +424,13 @@ def minimise(f, x, length, m=10, budget=200):
 
 
 # %% [markdown]
-# The function is a sum of twenty bowls $\lambda_i(\sqrt{1 + z_i^2} - 1)$ in a turned basis: convex, round at the
-# bottom, and *straight* far out, where its curvature is
-# nearly zero and a Newton step far too long.
+# The function to minimise is a sum of twenty bowls $\lambda_i(\sqrt{1 + z_i^2} - 1)$, where $z$ is $x$ in a turned basis. It is
+# convex and round at the bottom. Far out it is *straight* like a funnel: its curvature is nearly zero there, and a Newton step
+# far too long.
 #
-# > **Predict.** From two starts, at a distance of 3 and of 10 in each direction: **(a)** a step of 1 works for both;
-# > **(b)** some fixed step works for both, and as fast as the search;
-# > **(c)** each fixed step runs away, or crawls, from at least one of them.
+# > **Predict.** We start at a distance of 3, and of 10, in each direction, with fixed steps $t$ = 1, 0.1, 0.01 and with the search.
+# > **(a)** $t = 1$ works from both starts. **(b)** Some fixed step works from both, and as fast as the search. **(c)** Each fixed
+# > step runs away, or crawls, from at least one of them.
 
 # %%
 generator = torch.Generator(device).manual_seed(0)
@@ -442,9 +459,9 @@ plots.show(fig, alt="f over evaluations from two starts. Near start: step 1 leav
            "Far start: steps 1 and 0.1 both leave the panel, 0.01 crawls, the Wolfe search comes down.")
 
 # %% [markdown]
-# **What you see.** Answer **(c)**. From near, $t = 1$ is thrown out to where the bowls are straight, curvature reads
-# as nearly zero and the next step is longer still. $t = 0.1$ is well there, and runs away
-# from the farther start. $t = 0.01$ is safe and crawls. With the search, which costs an extra evaluation now and then, both starts arrive:
+# **What you see.** Answer **(c)**. Even from the near start $t = 1$ is thrown out to where the bowls are straight. There it
+# measures almost no curvature, so its next step is longer still. $t = 0.1$ does well from the near start, and runs away from the
+# far one. $t = 0.01$ is safe, and crawls. With the search, which costs an extra evaluation now and then, both starts arrive:
 
 # %% tags=["nbval-check-output"]
 for name in lengths:
@@ -453,14 +470,13 @@ for name in lengths:
     print(f"{name:>8}: from 3 it {ends[0]}; from 10 it {ends[1]}")
 
 # %% [markdown]
-# Adam's fixed $\alpha$ is another matter. $\alpha$ is a *length*: no component moves by much more than that, however
-# wrong the gradient ([01](01_adam.ipynb), section 3). L-BFGS's step $-Hg$ has a length of its own,
-# gradient over curvature; where the curvature is small or wrongly learnt, it is as long as it likes. Somebody has to look before it is taken.
+# Adam's fixed $\alpha$ is another matter. It is a *length*: as a rule no component moves by much more than $\alpha$ in a step,
+# however wrong the gradient ([01](01_adam.ipynb), section 3). L-BFGS's step $-Hg$ has a length of its own, gradient over
+# curvature. Where the curvature is small, or wrongly learnt, nothing limits it. Somebody has to look before the step is taken.
 #
-# **Quick check 02.6** Why can't L-BFGS simply use a fixed learning rate like Adam?
-# **(a)** $-Hg$ is only as good as the local model: unchecked it may overshoot without limit and yield pairs with
-# $s^\top y \le 0$; **(b)** it could, with a small enough one, at the same speed; **(c)** the two-loop recursion needs
-# $\varphi(t)$.
+# **Quick check 02.6** Why can't L-BFGS simply use a fixed learning rate like Adam? **(a)** $-Hg$ is only as good as what it knows
+# of the curvature: unchecked it may overshoot without limit, and give pairs with $s^\top y \le 0$. **(b)** It could, with a small
+# enough one, at the same speed. **(c)** The two-loop recursion needs $\varphi(t)$.
 
 # %%
 check("02.6", ...)
@@ -468,9 +484,9 @@ check("02.6", ...)
 # %% [markdown]
 # ## 6 · The library's L-BFGS, and the last digits
 #
-# From here on we use `fuse_lib.LBFGS`. Its search is cleverer than ours (cubic interpolation, one evaluation a step
-# as a rule), but the direction should be the one that we have written. We
-# follow it on the logistic regression and compute each step's direction from the points it went through:
+# From here on we use `fuse_lib.LBFGS`. Its search is cleverer than ours: it fits a cubic to what it has seen, and mostly needs
+# one evaluation a step. But its direction should be the one that we have written. Let us check that. We follow it on the
+# logistic regression, and compute each step's direction ourselves from the points it went through:
 
 # %%
 w = torch.zeros(d, requires_grad=True)
@@ -499,8 +515,8 @@ while gain > 1e-9 and len(pairs) < 300:
 print(f"at least 40 steps, each equal to ours to 1e-6: {len(pairs) >= 40 and apart < 1e-6}")
 
 # %% [markdown]
-# We are now so near the minimum that the next step can lower the loss, 0.264, by one part in $10^8$ or less. What
-# does a search see there in float32, in which the loss has seven digits?
+# We are now so near the minimum that the next step can lower the loss, 0.264, only by about $10^{-9}$. In float32 the loss has
+# some seven digits. What does a line search see there?
 
 # %%
 p = two_loop(pairs[-10:], g)
@@ -526,18 +542,20 @@ plots.show(fig, alt="Left: the change of the loss along the line. In float64 a p
            "Right: the slope rises from minus 1 through 0 near t = 1.4, and float32 and float64 agree.")
 
 # %% [markdown]
-# **What you see.** Left, float32 has a level every $3\cdot10^{-8}$ and jumps about between them: whether
+# **What you see.** Left: float32 knows only one value every $3\cdot10^{-8}$, and jumps between three of them. Whether
 # $\varphi(t) < \varphi(0)$ is a matter of luck, and a search that insists on decrease may reject the best step.
-# Right, the slopes still tell the truth: they come
-# through zero where they should. So near the rounding floor `fuse_lib` also accepts the **approximate Wolfe** test,
-# which asks slopes only (Hager & Zhang 2005), as long as $\varphi(t)$ is not above $\varphi(0)$:
+# Right: the slopes still tell the truth. They cross zero where they should. So near the rounding floor `fuse_lib` also
+# accepts steps by the **approximate Wolfe** test (Hager & Zhang 2005), as long as $\varphi(t)$ is not above $\varphi(0)$. It
+# looks at slopes only:
 #
 # $$(2c_1 - 1)\,\varphi'(0) \ge \varphi'(t) \ge c_2\,\varphi'(0)$$
 #
 # ## 7 · How much memory?
 #
-# > **Predict.** From $m = 1$ pair to $m = 100$: by what factor does the number of evaluations fall, on a quadratic in
-# > 100 variables whose largest curvature is 1000 times its smallest, and on the logistic regression? **(a)** by about 100; **(b)** by about two;
+# We minimise two functions with $m$ = 1, 3, 10, 30 and 100 pairs: a quadratic in 100 variables, whose largest curvature is 1000
+# times its smallest, and the logistic regression.
+#
+# > **Predict.** From $m = 1$ to $m = 100$, the number of evaluations falls **(a)** to about a hundredth; **(b)** to about a half;
 # > **(c)** not at all beyond $m = 10$.
 
 # %%
@@ -590,10 +608,10 @@ plots.show(fig, alt="Evaluations to a fixed target against history size, two pan
 
 # %% [markdown]
 # **What you see** (medians; the bands go from the best to the worst start). Answer **(b)**: a hundred times the
-# memory, half the evaluations. The first pairs matter most: even $m = 1$ is no gradient descent. Each further pair
-# helps a little, with no
-# sharp end; $m$ between 5 and 20 is the usual choice, and the default here is 10. Where evaluations are dear and $d$
-# is moderate, 50 or 100 is worth a try: the direction costs $4md$ operations more, which is little beside a gradient.
+# memory, half the evaluations. Even one pair helps a lot: on such a quadratic gradient descent would need thousands of
+# evaluations. More pairs help a little more each time, and there is no sharp end. The usual choice is $m$ between 5 and 20; the
+# default here is 10. Where evaluations are expensive and $d$ is moderate, try 50 or 100. A direction takes some $4md$
+# multiplications, which is little beside a gradient over many images.
 
 # %% tags=["nbval-check-output"]
 median = memory.groupby(["problem", "m"], sort=False).evals.median().unstack("problem")
@@ -604,8 +622,8 @@ for name in problems:
 # %% [markdown]
 # ## 8 · Bad starts
 #
-# **A plateau.** $f(x) = 1 - \exp(-\tfrac12 x^\top\!Ax)$ is a well in a wide plain. Outside its rim it curves
-# *downwards* along the way in. What do pairs look like that are collected there?
+# **A plateau.** $f(x) = 1 - \exp(-\tfrac12 x^\top\!Ax)$ is a well in a wide plain. Inside its rim it curves upwards, like a bowl.
+# Outside, on the way in, it curves *downwards*, like the top of a hill. What do pairs look like that are collected there?
 
 # %%
 steepness = torch.tensor([1.0, 0.1])
@@ -621,11 +639,12 @@ for name in ("t = 1", "Wolfe"):
     print(f"{name:>6}: {len(run) - 1:>3} steps, {run.dropped.iloc[-1]:>3} pairs dropped, f from {run.f.iloc[0]:.4f} to {run.f.min():.4f}")
 
 # %% [markdown]
-# With steps of fixed length *no pair is of use*: along each, $s^\top y \le 0$. They are all dropped, and without
-# pairs L-BFGS is gradient descent on a plain. The Wolfe search goes on until the slope has
-# flattened, so that its pairs are valid by construction (section 4): it comes across.
+# With $t = 1$ *no pair is of use*: each has $s^\top y \le 0$. They are all dropped, and without pairs L-BFGS is gradient
+# descent, on a plain where the gradient is tiny. The Wolfe search goes on until the slope has flattened, so its pairs are valid by
+# construction (section 4). It gets across.
 #
-# FUSE hands over pairs that come from *Adam's* path, on which nobody asked for Wolfe. `handed_over` counts how many of them are of use:
+# FUSE-PV is in another position. The pairs that it hands to L-BFGS come from *Adam's* path, and no Wolfe search was made
+# there. `handed_over` counts how many of them are of use:
 
 # %%
 rows = []
@@ -662,19 +681,19 @@ plots.show(fig, alt="Left: the profile of the well, flat beyond a distance of th
            "none of use for early switches, all nine for late ones.")
 
 # %% [markdown]
-# **What you see.** As long as Adam is on the plain, none of its pairs is of use: it is too early to switch, and the
-# optimizer can tell. Once it is inside the rim, all are.
+# **What you see.** As long as Adam is on the plain, none of its pairs is of use. It is too early to switch, and the
+# optimizer can tell. Once Adam is inside the rim, all pairs are of use.
 
 # %% tags=["nbval-check-output"]
 print(handed[["switch", "kept", "collected"]].to_string(index=False))
 
 # %% [markdown]
-# **A bad initialisation.** Now a small net (64-16-16-10, tanh, 500 digits, penalty as before), with ordinary initial
-# weights and with the same weights times 0.01. Close to zero, all activations are close to zero and
-# their gradients tiny: almost a saddle.
+# **A bad initialisation.** Now we train a small net (64-16-16-10, tanh) on 500 digits, with the same penalty: once from ordinary
+# initial weights, once from the same weights times 0.01. If all weights are close to zero, so are all activations, and so are
+# the gradients. The net starts close to a *saddle*, a flat place that is no minimum.
 #
-# > **Predict.** From weights that are far too small, 150 evaluations: **(a)** L-BFGS wins, it has curvature; **(b)**
-# > L-BFGS stops at once, Adam gets away; **(c)** both are stuck.
+# > **Predict.** What happens in 150 evaluations from the tiny weights? **(a)** L-BFGS wins, as it knows the curvature. **(b)**
+# > L-BFGS stops at once, and Adam gets away. **(c)** Both are stuck.
 
 # %%
 def small_net(seed, scale, dtype=torch.float32):
@@ -743,14 +762,13 @@ plots.show(fig, alt="Training objective over evaluations, two panels. Ordinary w
 
 # %% [markdown]
 # **What you see.** From ordinary weights L-BFGS needs no help. From tiny ones, answer **(b)**: it ends within a dozen
-# evaluations at the value of a net that knows nothing, and reports `converged`. It is not even wrong: the gradient is
-# tiny, the loss no longer changes within its seven digits, and all curvature that it has seen leads to the saddle.
-# *Adam divides by the size of the gradient*, however tiny ([01](01_adam.ipynb), section 3), and
-# walks away at full speed. And FUSE-PV, which starts as Adam, gets both.
-# (Adam's learning rate is not tuned here: the figure is about where L-BFGS gets away and where it does not.)
+# evaluations, at the value of a net that knows nothing, and reports `converged`. It has a reason: the gradient is
+# tiny, and the loss no longer changes within its seven digits. But *Adam divides by the size of the gradient*, however tiny that
+# is ([01](01_adam.ipynb), section 3), and walks away at full speed. FUSE-PV starts as Adam and ends as L-BFGS, and gets the
+# best of both. (Adam's learning rate is not tuned here. The figure is about where L-BFGS gets away and where it does not.)
 #
-# This is the case for a first-order phase in one figure. It is not the whole truth, though. Is it just float32? And
-# are weights that are too *large* as bad for L-BFGS?
+# So there is a case for a first-order phase. But two questions remain. Is this just because of float32? And are weights that
+# are too *large* as bad for L-BFGS?
 
 # %% tags=["nbval-ignore-output"]
 double = [train(small_net(seed, 0.01, torch.float64), makers["L-BFGS"])[0] for seed in range(starts)]
@@ -759,9 +777,9 @@ large = [train(small_net(seed, 10.0), makers["L-BFGS"])[0].loss for seed in rang
 print("L-BFGS, weights times 10: from", [f"{loss.iloc[0]:.1f}" for loss in large], "to", [f"{loss.iloc[-1]:.2f}" for loss in large])
 
 # %% [markdown]
-# In float64 it can tell smaller changes apart, holds out longer, and one of the five runs gets away; the others end
-# at the same value. Too large weights are no such trap: from a far higher loss
-# it comes down nearly as low as from ordinary ones (0.1). It is not *any* bad start that ends L-BFGS, but a flat one.
+# In float64 L-BFGS can tell smaller changes apart. It holds out longer, and one of the five runs gets away. The other four
+# end on the plateau all the same. Weights that are too large are no such trap: from a far higher loss L-BFGS comes down nearly as
+# low as from ordinary ones, to about 0.1. It is not *any* bad start that stops L-BFGS, but a flat one.
 
 # %% tags=["nbval-check-output"]
 for scale in (1.0, 0.01):
@@ -772,9 +790,9 @@ for scale in (1.0, 0.01):
 print("reasons L-BFGS gives on tiny weights:", sorted({str(reason) for _, reason in results[0.01, "L-BFGS"]}))
 
 # %% [markdown]
-# **Quick check 02.7** `opt.last_step.handed_over` says (0, 9) at the switch. What does that tell you? **(a)** the
-# history is too short; **(b)** the learning rate of Adam was too small to collect pairs;
-# **(c)** Adam was still where the function curves downwards: switch later.
+# **Quick check 02.7** `opt.last_step.handed_over` says (0, 9) at the switch. What does that tell you? **(a)** The
+# history is too short. **(b)** Adam's learning rate was too small to collect pairs. **(c)** Adam was still where the
+# function curves downwards: switch later.
 
 # %%
 check("02.7", ...)
@@ -782,12 +800,14 @@ check("02.7", ...)
 # %% [markdown]
 # ## Summary
 #
-# - A step and the change of the gradient along it hold the curvature between: $y = \bar H s$, for free. A Hessian takes $d^2$ numbers and $d$ products.
-# - BFGS builds an inverse Hessian from pairs; L-BFGS keeps the last $m$ and applies them to $g$: two loops, or the compact form. All give the same vector.
+# - A step $s$ and the change $y$ of the gradient along it hold the curvature in between, $y = \bar H s$, for free. A Hessian takes
+#   $d^2$ numbers and $d$ products.
+# - BFGS builds an inverse Hessian from pairs. L-BFGS keeps the last $m$ pairs and applies them to $g$, by two loops or by the
+#   compact form. All three give the same vector.
 # - The Wolfe conditions make sure that a step is worth its length and that $s^\top y > 0$. Fixed steps run away or crawl.
 # - Near the rounding floor slopes can be trusted where values cannot: the approximate Wolfe test.
 # - A hundred times the memory halved the evaluations; $m = 10$ is a fair default.
-# - A bad start can end L-BFGS before it has begun. Adam gets away from it: that is FUSE's reason.
+# - From a flat start L-BFGS can end before it has begun. Adam gets away from there: a reason for FUSE.
 #
 # ## References
 #

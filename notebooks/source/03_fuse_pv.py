@@ -9,13 +9,13 @@
 #
 # - to write FUSE-PV yourself, in 24 lines on top of notebook 02's two loops, and to check them against one line of `fuse_lib`,
 # - to compute the paper's three switchover criteria from a run, and what each of them overlooks,
-# - what is handed over at the switch, and what it costs,
-# - what switching too early or too late costs, and from which starts Adam's first steps pay,
+# - what the first phase hands over to the second, and what that costs,
+# - what it costs to switch too early or too late, and from which starts Adam's first steps pay,
 # - to use `FusePV` in your own loop: minibatches first, the full batch after the switch, saving and loading.
 #
 # **You need first**: [00 · Start here](00_start_here.ipynb), [01 · Adam](01_adam.ipynb) and [02 · L-BFGS](02_lbfgs.ipynb).
 #
-# **Minutes**: 35 to read, 1 to run. With `profile="full"` more than 20 on one processor core, after which it was stopped.
+# **Minutes**: 35 to read, 1 to run. With `profile="full"` more than 20 on one processor core (we stopped it then).
 
 # %% tags=["install"]
 # On Colab: install the course's library, and leave its torch alone. Elsewhere this does nothing.
@@ -69,23 +69,23 @@ print(images)
 #
 # The paper's Algorithm 4, in words:
 #
-# 1. **First phase.** Take steps of Adam, $x_{k+1} = x_k - \alpha\,\hat m_k / (\sqrt{\hat v_k} + \epsilon)$. While it
-#    runs, keep the last $m$ curvature pairs $s_k = x_{k+1} - x_k$, $y_k = g_{k+1} - g_k$.
-# 2. **Switch.** After each step ask a criterion. Once it holds, never go back.
-# 3. **Second phase.** Take steps of L-BFGS, $x_{k+1} = x_k + t_k p_k$: the direction $p_k = -H_k g_k$ from the
+# 1. **First phase.** Take steps of Adam, $x_{k+1} = x_k - \alpha\,\hat m_k / (\sqrt{\hat v_k} + \epsilon)$. Meanwhile
+#    keep the last $m$ curvature pairs $s_k = x_{k+1} - x_k$, $y_k = g_{k+1} - g_k$.
+# 2. **Switch.** After each step ask a rule, the *criterion*, whether it is time. Once it says yes, never go back.
+# 3. **Second phase.** Take steps of L-BFGS, $x_{k+1} = x_k + t_k p_k$. The direction $p_k = -H_k g_k$ comes from the
 #    two-loop recursion over the stored pairs, the length $t_k$ from a Wolfe line search.
 #
-# (Torch's Adam, which we use, adds $\epsilon$ after the bias correction; the paper's form adds it before. The two differ
-# a little in the first steps, where gradients are as small as $\epsilon$.)
+# (We use torch's Adam, which adds $\epsilon$ after the bias correction; the paper's form adds it before. As notebook 01 shows, you
+# would see the difference only in the first steps, and only where gradients are about as small as $\epsilon$.)
 #
-# Our problem: a net with one hidden layer of 32 tanh units on images of handwritten digits, full batch, with a small
-# penalty, so that there is a minimum to reach:
+# Our problem: images of handwritten digits, and a net with one hidden layer of 32 tanh units. We minimise over all images at
+# once (*full batch*), with a small penalty, so that there is a minimum to reach:
 #
 # $$f(w) = \frac{1}{n}\sum_{i=1}^n \mathrm{CE}\big(\mathrm{net}_w(x_i), y_i\big) + \frac{10^{-3}}{2}\,\|w\|^2$$
 
 # %%
 def build(seed=seed, hidden=(32,), scale=1.0):
-    """A tanh net; scale multiplies torch's initial weights (section 6)."""
+    """A tanh net; scale multiplies torch's initial weights (section 7)."""
     net = models.build("mlp", in_shape=images.in_shape, seed=seed, hidden=hidden, activation=torch.nn.Tanh)
     with torch.no_grad():
         for p in net.parameters():
@@ -118,7 +118,7 @@ def look(net, x=None):
 
 
 # %% [markdown]
-# The second is the two-loop recursion of notebook 02, which turns pairs and gradient into a direction:
+# The second is the two-loop recursion of notebook 02. It turns the pairs and the gradient into a direction:
 
 # %%
 def two_loop(g, pairs):
@@ -135,8 +135,9 @@ def two_loop(g, pairs):
 
 
 # %% [markdown]
-# And FUSE-PV with the iteration criterion, in 24 lines. In place of a full Wolfe search it halves the step until the loss has
-# fallen enough (Armijo's condition: at least $10^{-4}$ of what the slope promised), and it keeps a pair only if $s^\top y > 0$:
+# And now FUSE-PV in 24 lines, with the simplest criterion: switch after a given number of steps. We make do without a full Wolfe
+# search. `halve` just halves the step until the loss has fallen enough, that is, by at least $10^{-4}$ of what the slope promises
+# (Armijo's condition). A pair is kept only if $s^\top y > 0$:
 
 # %%
 def halve(net, x, f, g, p):
@@ -170,11 +171,11 @@ def fuse_by_hand(net, steps, m=10):
 # %% [markdown]
 # ## 3 · In one line
 #
-# `FusePV(net.parameters(), lr=lr, switchover="step:50", full_batch=True)` is meant to do the same. It differs on purpose
-# in two ways: its line search is a strong Wolfe search, and on entering the second phase it spends one
-# evaluation on testing the promise that `full_batch=True` makes (section 7).
+# `FusePV(net.parameters(), lr=lr, switchover="step:50", full_batch=True)` should do the same. It differs on purpose
+# in two ways. Its line search is a strong Wolfe search. And when it enters the second phase, it spends one evaluation on
+# testing the promise that you make with `full_batch=True` (section 8).
 #
-# All else must agree. We keep a table of what each step tells; `spent` counts the evaluations before the step.
+# All else must agree. `train` keeps a table of what each step reports; `spent` counts the evaluations before the step.
 
 # %%
 def train(net, opt, f=objective, budget=budget):
@@ -215,9 +216,9 @@ both = pd.DataFrame({"by hand": by_hand, "FusePV": run.loss[: len(by_hand)]})
 both.reindex([0, 1, switch, switch + 1, switch + 2, switch + 5, switch + 20, 2 * switch]).round(5)
 
 # %% [markdown]
-# Answer **b**. Up to the switch both *are* torch's Adam. Then both go along the same direction, and stop at different
-# lengths: our loop tries 1, 1/2, 1/4, …, and the Wolfe search fits a cubic. From there on they are two good runs, not one.
-# Let us check that direction, the one that the pairs of Adam's last ten steps have made:
+# Answer **(b)**. Up to the switch both *are* torch's Adam. Then both go along the same direction, but not equally far:
+# our loop tries the lengths 1, 1/2, 1/4, …, while the Wolfe search fits a cubic. From there on they are two good runs, no
+# longer one and the same. Let us check that first direction, which is made from the pairs of Adam's last ten steps:
 
 # %% tags=["nbval-check-output"]
 def after(steps, hand):
@@ -250,10 +251,13 @@ print("losses within 2 % of each other to the end: ", bool(((both["by hand"] / b
 # | gradient norm | $\frac1K\sum_{k\le K} \mathrm{E}\,\lVert g(x_k)\rVert^2 \le \zeta$ | `gradnorm:ζ`; over the last W steps only: `gradnorm:ζ:W` | loss² / parameter² |
 # | loss change | $\mathrm{E}\,\lvert f(x_k) - f(x_{k-1})\rvert \le \sigma$ | `losschange:σ`; mean over the last W steps: `losschange:σ:W` | loss |
 #
-# Mind the *squared* norm, and that the mean runs over **all** steps so far. How the expectation $\mathrm{E}$ is to be
-# estimated in a run, the summary of the paper that we work from does not state. A mean over the last $W$ steps is our reading of it.
+# Two things to notice: the norm is *squared*, and the mean runs over **all** steps so far. We work from a summary of the paper,
+# and it does not state how to estimate the expectation $\mathrm{E}$ in a run. A mean over the last $W$ steps is our reading.
 #
-# No optimizer is needed to understand them, only a trace of Adam: $f_k$ and $\lVert g_k \rVert^2$.
+# (`fuse_lib` has one rule more, `auto`. It needs no threshold, and you get it if you name no rule. It tries the second phase
+# out and may go back. Notebook 16 is about it; here we look at the paper's three.)
+#
+# To understand the three we only need a record of Adam's run: $f_k$ and $\lVert g_k \rVert^2$ of each step.
 
 # %%
 def adam_trace(net, f=objective, steps=budget):
@@ -299,8 +303,8 @@ by_trace = {
 }
 
 # %% [markdown]
-# > **Predict.** With the same $\zeta = 0.01$, how much later does the mean over *all* steps fall below it than the mean over
-# > the last 20: **(a)** about 20 steps; **(b)** about 80 steps; **(c)** never within 300 steps?
+# > **Predict.** Take $\zeta = 0.01$ for both. How much later than the mean over the last 20 steps does the mean over *all* steps
+# > fall below it: **(a)** about 20 steps; **(b)** about 80 steps; **(c)** it does not within 300 steps?
 
 # %%
 fig, (top, low) = plt.subplots(2, 1, figsize=(7, 7.5), sharex=True)
@@ -329,16 +333,21 @@ plots.show(fig, alt="Two panels over the steps of Adam on a log scale. Top: the 
            "change and its windowed mean. Dots mark where each crosses its dotted threshold.")
 
 # %% [markdown]
-# The dots are where a rule fires. **Top**: the gradient norm itself is below $\zeta$ after a dozen steps, its mean over the last
-# 20 at step 27, the mean over all steps at 106 (answer **b**), when the squared norm is 800 times smaller than $\zeta$. The first
-# ten steps, with squared norms near 0.1, stay in that mean for ever and fade only like $1/K$: at step 200 it is still above 0.005,
-# while $\lVert g_k\rVert^2$ is near $2\cdot10^{-6}$. So the paper's running mean is *late*, the later the
-# larger the first gradients were; to fire at all, its $\zeta$ has to be chosen with the start in mind.
-# **Below**: here, on a full batch, the loss falls smoothly, and the window costs only some ten steps.
-# **Both**: after step 200 Adam trips. With a constant step it becomes unstable in a narrow valley, and the squared norm grows
-# more than ten-thousandfold before it recovers. A small gradient *now* is no promise; that is why a rule, once met, stays met.
+# **What you see.** The dots show where a rule *fires*, that is, says "switch".
 #
-# Does `fuse_lib` do the same? We let each rule run and count its first-order steps.
+# **Top.** The squared norm itself is below $\zeta$ after a dozen steps. Its mean over the last 20 gets there at step 27, the mean
+# over all steps only at 106 (answer **b**). By then the squared norm is about a thousand times smaller than $\zeta$. The first ten
+# steps, with squared norms near 0.1, stay in that mean for ever, and their share fades only like $1/K$. At step 200 the mean is
+# still above 0.005, while $\lVert g_k\rVert^2$ is near $2\cdot10^{-6}$. So the paper's running mean is *late*, and the later the
+# larger the first gradients were. Its $\zeta$ has to be chosen with the start in mind.
+#
+# **Below.** Here, on a full batch, the loss falls smoothly, and the window costs only some ten steps.
+#
+# **Both.** After step 200 Adam trips: with its constant step it becomes unstable in a narrow valley (the bursts of notebook 01),
+# and the squared norm grows more than ten-thousandfold before it recovers. A small gradient *now* is no promise for later. That is
+# why a rule, once met, stays met.
+#
+# Does `fuse_lib` switch at the same steps? We let each rule run and count its first-order steps.
 
 # %%
 def steps_before_switch(rule, f=objective):
@@ -367,8 +376,8 @@ for rule, step in by_trace.items():
 # %% [markdown]
 # Put your answer in place of the dots; `hint("03.1")` and `solution("03.1")` help.
 #
-# **Exercise 03.1** $K_0$ is an iteration, and the paper counts it in epochs. You have 60,000 images in batches of 512, the last
-# incomplete batch of an epoch is dropped, and want to switch after 3 epochs. Which `K` do you write in `step:K`?
+# **Exercise 03.1** The paper counts $K_0$ in epochs, `step:K` counts steps. You have 60,000 images in batches of 512, and the
+# incomplete last batch of each epoch is dropped. You want to switch after 3 epochs. Which `K` do you write in `step:K`?
 
 # %%
 check("03.1", ...)
@@ -381,8 +390,8 @@ check("03.1", ...)
 check("03.2", ...)
 
 # %% [markdown]
-# **Exercise 03.3** (code) Write the gradient-norm criterion: a function that takes the list of squared norms of the steps and
-# $\zeta$, and returns after how many steps the mean over all steps so far is at most $\zeta$ for the first time; −1 if it never is.
+# **Exercise 03.3** (code) Write the gradient-norm criterion as a function of the list of squared norms and of $\zeta$. It
+# returns after how many steps the mean over all steps so far is at most $\zeta$ for the first time, and −1 if it never is.
 
 # %%
 def fires_after(norms_sq, zeta):
@@ -394,8 +403,8 @@ check("03.3", ...)  # check("03.3", fires_after)
 # %% [markdown]
 # ### Thresholds have units
 #
-# Adam does not care whether the loss is in euros or in cents: multiply it by $c$, and the steps stay the same (but for
-# $\epsilon$). A threshold cares.
+# Adam does not care whether the loss is in euros or in cents: multiply it by any $c$, and the steps stay the same (except for the
+# effect of $\epsilon$). A threshold does care.
 
 # %%
 hundred = with_criteria(adam_trace(build(), f=lambda net: 100 * objective(net)))
@@ -403,12 +412,12 @@ print(f"largest difference of the two losses in 100 steps: {(hundred.loss / 100 
 print(f"gradnorm:{zeta}:{window} fires at step {by_trace[f'gradnorm:{zeta}:{window}']}; on 100 f at {first_met(hundred.mean_last, zeta)}")
 
 # %% [markdown]
-# The same run, and the rule fires far later or never. A threshold that was right for a mean over images is wrong for a sum, for another
-# loss, or for a net with ten times the parameters. `step:K` has no such trouble; it is also the criterion that the paper
-# found slightly better than the other two.
+# It is the same run, and now the rule does not fire within 300 steps. A threshold that is right for a mean over images is wrong
+# for a sum over them, and may be wrong for another loss or a larger net. `step:K` has no such trouble. It is also the criterion
+# that the paper found slightly better than the other two (notebook 05 looks into that).
 #
-# **Quick check 03.4** Which $\zeta$ makes the rule fire on $100 f$ where $\zeta = 0.01$ did on $f$? **(a)** 0.01; **(b)** 1;
-# **(c)** 100.
+# **Quick check 03.4** Which $\zeta$ makes the rule fire on $100 f$ at the same step as $\zeta = 0.01$ on $f$? **(a)** 0.01;
+# **(b)** 1; **(c)** 100.
 
 # %%
 check("03.4", ...)
@@ -416,7 +425,8 @@ check("03.4", ...)
 # %% [markdown]
 # ### Noise
 #
-# On minibatches, $f_k$ and $f_{k-1}$ belong to different batches, and $\lVert g_k\rVert^2$ holds the variance of the batch.
+# On minibatches, $f_k$ and $f_{k-1}$ come from different batches. And $\lVert g_k\rVert^2$ holds two things: the squared gradient
+# that we want to know, and the variance from batch to batch.
 
 # %%
 torch.manual_seed(0)
@@ -435,14 +445,16 @@ for column, threshold in {"mean_last": zeta, "change": sigma, "change_last": sig
     print(f"{column:11} ≤ {threshold}: fires at step {first_met(noisy[column], threshold)}")
 
 # %% [markdown]
-# Noise makes a floor under both quantities: the mean squared norm of a minibatch gradient settles at its variance, the mean
-# loss change at the difference between batches. A threshold below the floor never fires, however near the minimum is; and one
-# above it may fire anywhere. A *single* loss change does the opposite: now and then two batches have nearly the
-# same loss by accident. It fired at step 20; in the full-batch run above, the loss is then still about twice as high
-# as at its end. The window cures the accident, not the floor.
+# Noise puts a floor under both quantities. The mean squared norm of a minibatch gradient settles near its variance, and the mean
+# loss change at the usual difference between two batches. A threshold below the floor never fires, however near the minimum is.
+# One above it may fire anywhere.
 #
-# **Quick check 03.5** On minibatches, `losschange:0.001` (a single difference) fired early. Why? **(a)** the loss had stopped
-# falling; **(b)** two successive batches happened to have almost the same loss; **(c)** Adam's step was too short.
+# A *single* loss change fails in the opposite way: now and then two batches have nearly the same loss by accident. Here it fired
+# at step 20. In the full-batch run above, the loss at that step was still about twice as high as at the end. The window cures the
+# accidents, but not the floor.
+#
+# **Quick check 03.5** On minibatches, `losschange:0.001` (a single difference) fired early. Why? **(a)** The loss had stopped
+# falling. **(b)** Two batches in a row happened to have almost the same loss. **(c)** Adam's step was too short.
 
 # %%
 check("03.5", ...)
@@ -450,8 +462,8 @@ check("03.5", ...)
 # %% [markdown]
 # ## 5 · The handover
 #
-# Algorithm 4 stores curvature pairs while Adam runs, so that L-BFGS does not start with an empty memory. `fuse_lib` can also
-# hand over Adam's second moments:
+# Algorithm 4 stores curvature pairs while Adam runs, so that L-BFGS does not start with an empty memory. `fuse_lib` can also hand
+# over Adam's second moments $\hat v$, as a guess of how much the curvature differs between parameters (the *metric*):
 #
 # | `handover` | the second phase starts with | costs |
 # |---|---|---|
@@ -473,16 +485,16 @@ for mode in ("none", "pairs", "metric", "both"):
 pd.DataFrame(rows).round(4)
 
 # %% [markdown]
-# `handed_over` is (pairs kept, pairs collected); a pair is kept if its curvature $s^\top y$ is positive beyond rounding. With
-# `full_batch=True` there are nine: the tenth is completed by the second phase's own first evaluation. With
-# `full_batch=False` the library cannot know that two closure calls are of the same function, so it pays ten
-# evaluations for ten pairs.
+# `handed_over` is (pairs kept, pairs collected). A pair is kept if its curvature $s^\top y$ is positive beyond rounding. With
+# `full_batch=True` there are nine; the tenth is completed by the second phase's own first evaluation. With
+# `full_batch=False` the library cannot know that two closure calls are of the same function. So it pays ten evaluations
+# for ten pairs.
 #
-# The first L-BFGS steps hardly differ. And the whole run? From a recorded table: the shallow net of this notebook, five
-# seeds, evaluations until the objective is at 0.127 (`OMP_NUM_THREADS=1 python benchmarks/switch_point_03.py` makes the table again).
+# The first L-BFGS steps hardly differ. And what about the whole run? A recorded table has the evaluations until the objective is
+# at 0.127, for the net of this notebook from five starts. (`OMP_NUM_THREADS=1 python benchmarks/switch_point_03.py` makes it again.)
 #
-# > **Predict.** Compared with handing over nothing, on the same initial weights, **(a)** pairs and metric both save evaluations;
-# > **(b)** pairs save some, the metric none; **(c)** pairs make little difference, and the metric costs evaluations.
+# > **Predict.** We compare with handing over nothing, from the same initial weights. **(a)** Pairs and metric both save
+# > evaluations. **(b)** Pairs save some, the metric none. **(c)** Pairs make little difference, and the metric costs evaluations.
 
 # %%
 recorded = pd.read_csv(data.bundled("results/03_switch_points.csv"))
@@ -502,21 +514,21 @@ ax.axvline(0, color="0.3", linewidth=1)
 ax.set(yticks=[0, -1, -2], yticklabels=["pairs", "metric", "both"], ylim=(-2.6, 0.9), xlabel="evaluations saved on the way to 0.127, against “none”")
 ax.legend(loc="upper left")
 plots.show(fig, alt="Evaluations saved by each kind of handover against none, for switches after 30 and 100 steps, mean of five "
-           "seeds with 95 % intervals and one tick for each seed, around a vertical line at zero.")
+           "seeds with 95 % intervals and one tick for each seed. The pairs lie around the line at zero; the metric, alone or with "
+           "pairs, lies 15 to 26 evaluations to its left.")
 
 # %% [markdown]
-# Each mark is a mean over five seeds with its 95 % interval, each tick a seed; right of the line is better. Answer
-# **c**, here: handing over pairs changes the mean count
-# by less than two evaluations, far less than the intervals are wide. L-BFGS makes ten pairs of its own in ten steps. The metric is
-# clearly *worse*, alone or with pairs: 23 and 26 evaluations more after an early switch, 18 and 15 after a late one.
-# Adam's second moments are averages of squared gradients along the path, and need not resemble the curvature at its
-# end.
+# **What you see.** Each mark is a mean over five seeds with its 95 % interval, each tick is a seed. Right of the line is better.
+# Answer **(c)**, here. Handing over pairs changes the mean count by less than two evaluations, and the intervals hold zero: L-BFGS
+# makes ten pairs of its own in ten steps. The metric is clearly *worse*, alone and with pairs: it costs 23 and 26
+# evaluations after an early switch, and 18 and 15 after a late one. Adam's second moments are averages of squared gradients along
+# its path. They need not resemble the curvature at its end.
 #
-# One problem is one problem: where the curvature differs much more between directions, it may be otherwise, and a notebook
-# to come measures it. Take the handover as a choice to be tried, not as a gain to be counted on.
+# This is one problem only. On a deeper net in the same table (section 7; switch after 30 steps) the pairs save 3.4 [2.7, 4.1] of
+# 39 evaluations. So the handover is something to try, not a gain to count on.
 #
-# **Exercise 03.6** Minibatches, `FusePV(…, switchover="step:500", history_size=10, handover="pairs")`. How many gradient
-# evaluations does the first phase cost?
+# **Exercise 03.6** You train on minibatches with `FusePV(…, switchover="step:500", history_size=10, handover="pairs")`, and
+# without `full_batch=True`. How many gradient evaluations does the first phase cost?
 
 # %%
 check("03.6", ...)
@@ -524,12 +536,13 @@ check("03.6", ...)
 # %% [markdown]
 # ## 6 · Too early, too late
 #
-# A large $\zeta$ switches early, a small one late. What does it cost? We run each switch point, from L-BFGS alone
-# (`step:0`) up to 200 steps of Adam, and count the evaluations until the objective is at 0.127, a value that Adam alone
-# does not reach within this budget.
+# A large $\zeta$ switches early, a small one late. What does it cost to be early or late? We run ten switch points, from L-BFGS alone
+# (`step:0`) up to 200 steps of Adam, and count the evaluations until the objective is at 0.127. Adam alone does not get there
+# within this budget.
 #
-# > **Predict.** 200 steps of Adam before the switch make the whole way to the target dearer, against L-BFGS alone, by **(a)** nothing:
-# > they do the same work; **(b)** about 200 evaluations: they are wasted; **(c)** something between.
+# > **Predict.** We take 200 steps of Adam before the switch. Compared with L-BFGS alone, how many more evaluations does the whole
+# > way to the target take? **(a)** None: Adam's steps do the same work. **(b)** About 200: they are wasted. **(c)** Something
+# > in between.
 
 # %% tags=["nbval-ignore-output"]
 points = [k for k in (0, 10, 25, 50, 75, 100, 125, 150, 175, 200) if k < budget]
@@ -570,13 +583,13 @@ explore(draw, at=slider(0, 200, 50, step=25, label="switch after"))
 
 # %%
 plots.show(draw(at=50), alt="Top: the training objective over evaluations of Adam, of L-BFGS alone and of FUSE-PV switching after 50 "
-           "steps. Below: evaluations to the target over the switch point, flat for early switches and rising for late ones.")
+           "steps. Below: evaluations to the target over the switch point, about 150 for early switches and rising to 227 at 200 steps.")
 
 # %% [markdown]
-# **Above**, with the switch after 50 steps: FUSE-PV leaves Adam's curve at the dotted line and is near L-BFGS's some fifty evaluations
-# later. Adam ends above the target, and trips once. **Below**: the cost is nearly the same for all switches up to about 50, and then rises; the
-# dashed line is what Adam has used of it. A *late* switch costs, but less than its Adam steps (answer **c**): these have brought
-# the net part of the way. One seed is one seed; here are five, recorded:
+# **Above**, with the switch after 50 steps: FUSE-PV leaves Adam's curve at the dotted line, and some fifty evaluations later
+# it is near L-BFGS's. Adam ends just above the target, and trips once. **Below**: up to 50 steps of Adam the cost is about
+# 150 evaluations, and then it rises. The dashed line is Adam's part of it. A *late* switch costs, but less than its steps of
+# Adam (answer **c**): they have brought the net part of the way. But this is one seed. Here are five, recorded:
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 4.2))
@@ -587,14 +600,16 @@ cost = shallow.groupby("switch").evals_to_fine.agg(["mean", "std", "count"])
 ax.errorbar(cost.index, cost["mean"], yerr=T * cost["std"] / cost["count"].pow(0.5), **plots.style("FUSE-PV"), capsize=4)
 ax.plot(cost.index, cost.index, color="0.6", linewidth=1, linestyle="--")
 ax.set(xlabel="switch after so many steps of Adam", ylabel="evaluations to 0.127", ylim=(0, None))
-plots.show(fig, alt="Evaluations to the target over the switch point, mean of five seeds with 95 % intervals: a flat bottom between 0 and "
-           "50 steps, then a rise to about 230 at 200 steps.")
+plots.show(fig, alt="Evaluations to the target over the switch point, mean of five seeds with 95 % intervals: between 137 and 162 for "
+           "switches up to 50 steps, lowest at 10, then a rise to 234 at 200 steps.")
 
 # %% [markdown]
-# Dots are seeds, bars 95 % intervals. Too late is plain: 200 steps of Adam end at 234 evaluations, L-BFGS alone at 145, and Adam alone
-# does not arrive (but in one run of fifteen, over three learning rates). From 50 steps on, each further step of Adam adds about half an evaluation. Too early is
-# *not* to be seen: the lowest mean, at 10 steps, is 8 below that of L-BFGS alone, with a 95 % interval
-# of ± 20 for the difference. From this start Adam's first steps do no harm and no measurable good.
+# Dots are seeds, bars are 95 % intervals. "Too late" is easy to see. With 200 steps of Adam the way takes 234 evaluations, with
+# L-BFGS alone 145. Adam alone arrives in only one run of fifteen (three learning rates, five seeds each). From 50 steps on, each
+# further step of Adam adds about half an evaluation.
+#
+# "Too early" is *not* to be seen. The lowest mean, at 10 steps, is 8 below that of L-BFGS alone, and the 95 % interval of
+# the difference is ± 20. From this start Adam's first ten steps do no measurable harm and no measurable good.
 
 # %%
 cost.round(1)
@@ -602,15 +617,16 @@ cost.round(1)
 # %% [markdown]
 # ## 7 · A bad start
 #
-# From this start, "too early" hardly exists. So what are Adam's first steps good for? Let us look for a start where they pay: a deeper
-# net, 64-16-16-16-10, without the penalty, whose initial weights we multiply
+# So what are Adam's first steps good for? Let us look for a start where they pay. We take a deeper net, 64-16-16-16-10, without
+# the penalty, and multiply its initial weights
 #
 # - by 1: torch's own start;
-# - by 0.1, **flat**: through four layers almost nothing arrives, and nearly nothing comes back as a gradient;
-# - by 30, **saturated**: the tanh units are at ±1, where they are flat, and the first loss is huge.
+# - by 0.1, **flat**: almost nothing gets through four layers of tiny weights, and almost no gradient comes back;
+# - by 30, **saturated**: the tanh units are close to ±1, where tanh is flat, and the first loss is huge.
 #
-# > **Predict.** On which of the three will L-BFGS alone do worse than with ten steps of Adam before it: **(a)** on both bad ones;
-# > **(b)** on the flat one; **(c)** on the saturated one; **(d)** on none, its line search takes care of the scale?
+# > **Predict.** From which of the three starts will L-BFGS alone do worse than with ten steps of Adam before it: **(a)** from
+# > both bad ones; **(b)** from the flat one; **(c)** from the saturated one; **(d)** from none, as its line search takes care of
+# > the scale?
 
 # %%
 def cross_entropy(net):
@@ -646,12 +662,16 @@ plots.show(fig, alt="Cross-entropy over evaluations from two bad starts, on a lo
            "2.3, FUSE-PV falls fastest, then Adam. Right, saturated start: all three fall from 20 to about 2 and stay near one another.")
 
 # %% [markdown]
-# The dotted line is FUSE-PV's switch, after ten steps. **Left**, the flat start: L-BFGS alone stops after a handful of evaluations,
-# at the loss of guessing, and calls it converged. The step that it tries is in proportion to the gradient, which is tiny; the loss does not change
-# in float32's seven digits; and a loss that does not change looks like a minimum. Adam divides the gradient by its own size. Its step has the
-# length of the learning rate, however flat the country, and ten of them are enough to leave. Then L-BFGS is the
-# faster one again (answer **b**, for this seed). **Right**, the saturated start: L-BFGS alone is ahead for a hundred evaluations, and then all three are stuck
-# near the same loss.
+# The dotted line is FUSE-PV's switch, after ten steps.
+#
+# **Left**, the flat start. L-BFGS alone stops after a handful of evaluations, at the loss of pure guessing, and calls that
+# converged. The step that it tries is proportional to the gradient, and so it is tiny. In float32's seven digits the loss does not
+# change, and a loss that does not change looks like a minimum. Adam divides the gradient by its own size. Its step has the length
+# of the learning rate, however flat the country, and ten steps are enough to get away. After that L-BFGS is the faster one again
+# (answer **b**, for this seed).
+#
+# **Right**, the saturated start. L-BFGS alone is ahead for most of the run. After 200 evaluations all three are near the same loss,
+# 1.7 to 1.8, and none has got far.
 
 # %% tags=["nbval-check-output"]
 flat = {name: bad["flat: weights × 0.1", name] for name in rules}
@@ -664,8 +684,9 @@ norm_sq = sum(g.square().sum().item() for g in torch.autograd.grad(exact, list(w
 print(f"squared gradient norm at the flat start below ζ: {norm_sq < zeta}")
 
 # %% [markdown]
-# Over five seeds, L-BFGS alone, FUSE-PV with various switch points and Adam alone (switch 300) with its two best learning rates of three: how many runs
-# reach a loss of 0.1 within 300 evaluations, after how many, and the lowest loss (median).
+# And over five seeds? The table has L-BFGS alone (switch 0), FUSE-PV with some switch points, and Adam alone (switch 300) with the
+# two best of three learning rates. *reached*: how many of the five runs reach a loss of 0.1 within 300 evaluations. *evals*, *std*:
+# after how many evaluations. *lowest*: the lowest loss of a run (median).
 
 # %%
 pairs_only = recorded[(recorded.handover == "pairs") & (recorded.problem != "shallow")]
@@ -676,14 +697,17 @@ summary["lowest"] = summary.lowest.map("{:.1e}".format)
 summary[summary.index.get_level_values("switch").isin([0, 1, 10, 50, 300])].round(1)
 
 # %% [markdown]
-# - **deep** (good start): all are alike on the way to 0.1; after that the second phase goes below 1e-8, where Adam ends near 5e-4.
-# - **deep, flat**: L-BFGS alone fails in all five runs; with *one* step of Adam before it, none fails. More than one only delays. Adam
-#   alone, with lr = 0.1, is as quick to 0.1 as the best FUSE-PV; it is the low losses for which L-BFGS is needed.
-# - **deep, flat, float64**: the same start, and L-BFGS alone does well. So it was the plateau *and* float32, not the plateau alone.
-# - **deep, saturated**: nobody arrives. L-BFGS alone and with ten steps of Adam before both end at a median of 1.4
-#   (a mean difference of 0.04 ± 0.28), Adam alone at 1.0 with its best learning rate. The second phase is no help here: what is needed is another start.
+# - **deep** (torch's own start): all are much alike on the way to 0.1. After that the second phase goes below 1e-8, while Adam
+#   ends near 5e-4.
+# - **deep, flat**: L-BFGS alone fails in all five runs. With *one* step of Adam before it, none fails. More steps only delay. Adam
+#   alone, with lr = 0.1, is as quick to 0.1 as the best FUSE-PV. It is for low losses that one needs L-BFGS.
+# - **deep, flat, float64**: the same start, and L-BFGS alone does well. So the trouble was the plateau *and* float32 together.
+# - **deep, saturated**: nobody arrives. L-BFGS alone, and with ten steps of Adam before it, both end at a median of 1.4
+#   (mean difference 0.04 ± 0.28). Adam alone ends at 1.0 with its best learning rate. Here the second phase is no help, and one
+#   should look for another start.
 #
-# Large weights alone are no bad start for L-BFGS. With the penalty of section 1, which pulls them back, the shallow net from weights × 30:
+# Large weights alone need not be a bad start for L-BFGS. Here is the shallow net of section 1 from weights × 30, with the penalty, which
+# pulls them back:
 
 # %% tags=["nbval-ignore-output"]
 for name, rule in rules.items():
@@ -692,17 +716,18 @@ for name, rule in rules.items():
     print(f"{name:8} from {told.loss[0]:.1f} to {told.loss.min():.3f} in {budget} evaluations")
 
 # %% [markdown]
-# Here Adam is the one that suffers: each of its steps has the length of the learning rate, and it has far to walk. So Adam's
-# first steps pay where the gradient is too small to act on, not wherever a start is "bad".
+# Here it is Adam that suffers: no step is longer than about its learning rate, and it has far to walk. So Adam's first
+# steps pay where the gradient is too small to act on, not wherever a start is "bad".
 #
-# Look at the last line of the check above as well: at the flat start $\lVert g\rVert^2$ is far *below* $\zeta$. The
-# gradient-norm criterion takes a small gradient for
-# a nearby minimum and fires after the very first step. Here that is late enough, by luck. A rule such as
-# `AllOf(AtStep(100), GradientNorm(1e-2, 20))` from `fuse_lib.switchover` switches when both are met, at step 100 at the earliest.
+# One more thing: in the check above the last line says that $\lVert g\rVert^2$ is *below* $\zeta$ at the flat start. The
+# gradient-norm criterion takes a small gradient for a nearby minimum, and fires after the very first step. Here that is
+# late enough, by luck. If you want a gradient-norm rule that is safe at the start, combine two:
+# `AllOf(AtStep(100), GradientNorm(1e-2, 20))` from `fuse_lib.switchover` switches when both are met, so at step 100 at the
+# earliest.
 
 # %% [markdown]
-# **Quick check 03.7** Why did L-BFGS alone stop at the flat start? **(a)** it had found a minimum; **(b)** the changes of the loss
-# along its step were below the rounding error of float32; **(c)** its line search took too long a step.
+# **Quick check 03.7** Why did L-BFGS alone stop at the flat start? **(a)** It had found a minimum. **(b)** The changes of the loss
+# along its step were below the rounding error of float32. **(c)** Its line search took too long a step.
 
 # %%
 check("03.7", ...)
@@ -710,8 +735,8 @@ check("03.7", ...)
 # %% [markdown]
 # ## 8 · In your own loop
 #
-# The most useful form: Adam on minibatches, where it is at home, then L-BFGS on the full batch. `opt.phase` names the *coming*
-# step's phase, so your closure can look at it and take the rows accordingly.
+# A useful form is Adam on minibatches, where it is at home, and then L-BFGS on the full batch. `opt.phase` names the *coming*
+# step's phase. Your closure can look at it and take the rows accordingly.
 
 # %% tags=["nbval-ignore-output"]
 def closure_for(net, opt, batch=64):
@@ -742,12 +767,16 @@ for step in range(460 + 100):
         break
 
 # %% [markdown]
-# 460 steps of 64 images are 20 passes over the data (20 epochs of 23 steps); then each L-BFGS step is about one pass.
+# 460 steps of 64 images are 20 passes over the data (20 epochs of 23 steps). After that each L-BFGS step is about one pass.
 #
-# **`full_batch=True`** is your promise that the closure is *one and the same function each time it is asked*. In return L-BFGS reuses
-# the last evaluation, and pairs are free. Here it holds in the second phase only. So we must not hand over pairs: they would be made of gradients of two
-# different batches. With `handover="none"` (or `"metric"`) only the second phase relies on the promise. The alternative is
-# `full_batch=False`: then pairs are made on one batch, for ten evaluations more, and each L-BFGS step evaluates anew where it starts.
+# **`full_batch=True`** is your promise that the closure is *one and the same function each time it is asked*. In return L-BFGS
+# reuses the last evaluation, and pairs are free. In this loop the promise holds in the second phase only. So we must not hand over
+# pairs: they would be made of gradients of two different batches. With `handover="none"` (or `"metric"`) only the second phase
+# relies on the promise. The alternative is `full_batch=False`. Then each pair is made on one batch, for ten evaluations more, and
+# each L-BFGS step evaluates anew where it starts.
+#
+# (Do not use `auto` here. It decides by comparing losses, and in this loop those of the two phases are of different rows. If
+# your batch changes at the switch, say `step:K`.)
 #
 # What if the promise is broken?
 
@@ -767,14 +796,15 @@ except RuntimeError as error:
     print(f"step {opt.last_step.phase!r}, then {type(error).__name__}: {error}")
 
 # %% [markdown]
-# The first L-BFGS step asks twice at the same point, and an answer that differs is an error, not a bad run. Dropout, batch
-# norm in training mode and points that are drawn anew are found in the same way.
+# (The last completed step was one of Adam.) The first L-BFGS step evaluates twice at the same point. If the answers differ, you
+# get an error instead of a bad run. Dropout, batch norm in training mode, and points that are drawn anew are found in the same way.
 #
-# **`stop_reason`** in `opt.last_step` says why a step ended early: `"converged"` (the loss no longer changes beyond its rounding error,
-# which section 7 has shown to be no proof of a minimum), `"no_progress"` (twice in a row nothing lower was found), and
-# some more, listed in the docstring of `fuse_lib.StepReport`. Nothing stops by itself: the `break` is yours.
+# **`stop_reason`** in `opt.last_step` says why a step ended early. `"converged"`: the loss no longer changes beyond its rounding
+# error (section 7 has shown that this is no proof of a minimum). `"no_progress"`: twice in a row nothing lower was found. The
+# docstring of `fuse_lib.StepReport` lists the others. Nothing stops by itself: the `break` is up to you.
 #
-# **Saving** takes one `state_dict`, as with any torch optimizer, before, at or after the switch: moments, pairs, what the rule remembers.
+# **Saving** takes one `state_dict`, as with any torch optimizer: before, at or after the switch. It holds the moments, the pairs
+# and what the rule remembers.
 
 # %%
 def stepped(net, opt, steps):
@@ -807,10 +837,10 @@ for at in (switch - 5, switch + 5):  # before and after the switch
     print(f"saved in the phase {'first' if at < switch else 'second'}: twenty steps later the same, bit for bit: {same}")
 
 # %% [markdown]
-# **Exercise 03.8** A colleague trains on minibatches throughout the first phase, switches to the full batch, and writes
-# `FusePV(…, switchover="step:500", full_batch=True)`, with all else as it is by default. What goes wrong? **(a)** nothing: the
-# promise is kept in the second phase; **(b)** the pairs handed over mix gradients of different batches, so the first L-BFGS
-# directions rest on noise; **(c)** Adam's steps become more expensive.
+# **Exercise 03.8** A colleague trains on minibatches throughout the first phase, then on the full batch, and writes
+# `FusePV(…, switchover="step:500", full_batch=True)`, with all else as it is by default. What goes wrong? **(a)** Nothing: the
+# promise is kept in the second phase. **(b)** The pairs handed over mix gradients of different batches, so the first L-BFGS
+# directions rest on noise. **(c)** Adam's steps become more expensive.
 
 # %%
 check("03.8", ...)
@@ -818,18 +848,22 @@ check("03.8", ...)
 # %% [markdown]
 # ## Summary
 #
-# - FUSE-PV is Adam with a memory of its last steps, a criterion, and L-BFGS: 24 lines by hand, and the two loops; one line with
-#   `fuse_lib`.
-# - The paper's gradient-norm criterion is a running mean of *squared* norms over all steps. It reacts late (step 106 here, a window of 20: step 27).
-#   A single loss change is noisy on minibatches, and both have a floor there. Thresholds $\zeta$ and $\sigma$ have units; steps have none.
-# - The handover of pairs costs nothing on a full batch; on this problem it changed little, and the metric made it slower.
-# - Switching late costs: 234 evaluations after 200 steps of Adam against 137 after ten. Switching early cost nothing measurable from a good start.
-# - Adam's first steps pay on a plateau in float32, where L-BFGS alone stops at once; one step was enough. They did not on
-#   a saturated start, and not from torch's own.
-# - `opt.phase` tells your loop which batch to take; `full_batch=True` is a promise that is tested; pairs of different batches must not be handed over.
+# - FUSE-PV is Adam with a memory of its last steps, a criterion, and L-BFGS: by hand 24 lines and the two loops, with `fuse_lib`
+#   one line.
+# - The paper's gradient-norm criterion is a running mean of *squared* norms over all steps. It reacts late: at step 106 here, with
+#   a window of 20 at step 27. On minibatches a single loss change fires by accident, and both quantities have a floor. The
+#   thresholds $\zeta$ and $\sigma$ have units; steps have none.
+# - Handing over pairs costs nothing on a full batch. On this problem it changed little, and the metric made the way longer.
+# - Switching late costs: 234 evaluations after 200 steps of Adam, 137 after ten. Switching early cost nothing measurable from a
+#   good start.
+# - Adam's first steps pay on a plateau in float32, where L-BFGS alone stops at once. One step was enough. They did not pay from a
+#   saturated start, nor from torch's own.
+# - `opt.phase` tells your loop which batch to take. `full_batch=True` is a promise that is tested. Do not hand over pairs whose
+#   gradients are of different batches.
+# - If you do not want to choose a threshold: with a full batch from the start, leave the rule out and `auto` decides (notebook 16).
 #
-# Between the two phases there is also a soft way, in which both steps are blended with a weight $\theta$ that falls
-# from 1 to 0: general FUSE, in a notebook to come.
+# There is also a soft way between the two phases: blend both steps, with a weight $\theta$ that falls from 1 to 0. This is general
+# FUSE, the subject of notebook 10.
 #
 # ## References
 #
@@ -842,8 +876,8 @@ check("03.8", ...)
 #   (why Adam trips on a full batch)
 # - E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, [doi 10.24432/C50P49](https://doi.org/10.24432/C50P49)
 #
-# **Next**: [04 · Test functions: valleys, many minima, and noise](04_test_functions.ipynb), where one can see the paths. The criteria are compared
-# over many runs in [05 · Switchover criteria: when to switch](05_switchover_criteria.ipynb).
+# **Next**: [04 · Test functions: valleys, many minima, and noise](04_test_functions.ipynb), where you can see the paths. The
+# criteria are compared over many runs in [05 · Switchover criteria: when to switch](05_switchover_criteria.ipynb).
 
 # %%
 effective = {"dataset": dataset, "seed": seed, "budget": budget, "switch": switch, "lr": lr, "zeta": zeta, "sigma": sigma,
