@@ -136,7 +136,7 @@ class AnchoredLBFGS:
         if self._anchor is None or not self._anchor.is_here(self.params):
             self._anchor = self._look()
         start = self._anchor
-        if not (math.isfinite(start.loss) and all(bool(g.isfinite().all()) for g in start.grads)):
+        if not start.finite:
             return self._done(start, before, math.nan, False, "non_finite")
         try:
             return self._full_round(start, before) if self.batch == self.rows else self._round(start, before)
@@ -167,7 +167,7 @@ class AnchoredLBFGS:
         after = self.inner.last_step.loss_after
         promised = float(first) - after if after is not None else 0.0
         end = self._look()
-        accepted = end.loss < start.loss  # False for NaN
+        accepted = end.lower(start)
         ratio = (start.loss - end.loss) / promised if promised > 0 else math.nan
         if accepted:
             self._anchor = end
@@ -188,7 +188,7 @@ class AnchoredLBFGS:
                 start.set_grads(self.params)
                 return start.value
             point = self._look()
-            if point.loss < lowest.loss:
+            if point.lower(lowest):
                 lowest = point
             return point.value
 
@@ -259,6 +259,15 @@ class _Anchor(NamedTuple):
     @property
     def loss(self) -> float:
         return float(self.value)
+
+    @property
+    def finite(self) -> bool:
+        """Whether a round can start here."""
+        return math.isfinite(self.loss) and all(bool(g.isfinite().all()) for g in self.grads)
+
+    def lower(self, other: _Anchor) -> bool:
+        """Whether a round may go from the other one to here: to −inf, or where a gradient is NaN, it would be stuck."""
+        return self.loss < other.loss and self.finite
 
     def is_here(self, params: list[Tensor]) -> bool:
         return all(torch.equal(p, x) for p, x in zip(params, self.x, strict=True))

@@ -228,6 +228,29 @@ def test_a_start_that_is_not_finite_moves_nothing_and_says_so():
     assert torch.equal(f.w.nan_to_num(7), before.nan_to_num(7))
 
 
+@pytest.mark.parametrize("fault", ["-inf", "gradient"])
+def test_a_round_does_not_end_where_all_rows_are_not_finite(fault):
+    """The batch saw nothing of it. At such an end no further round could start."""
+    f = Problem()
+    sound = f.batch_closure
+
+    def closure(rows):
+        loss = sound(rows)
+        if len(rows) == N and bool(f.w.any()):
+            if fault == "-inf":
+                return loss * 0 - math.inf
+            f.w.grad[0] = math.nan
+        return loss
+
+    opt = AnchoredLBFGS([f.w], closure, N)
+    for _ in range(8):
+        done = opt.step()
+        assert not done.accepted
+        assert not f.w.any()
+        assert done.stop_reason in (None, "no_progress")
+    assert done.stop_reason == "no_progress"
+
+
 @pytest.mark.parametrize("share", [0.1, 1.0])
 def test_a_closure_that_raises_leaves_the_round_s_start(share):
     f = Problem()
