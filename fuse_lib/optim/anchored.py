@@ -156,7 +156,7 @@ class AnchoredLBFGS:
                 return known.pop()
             loss = self._evaluate(rows)
             moved = sum(
-                (c.double() * (p.detach().double() - x.double())).sum()
+                (_real(c) * (_real(p.detach()) - _real(x))).sum()
                 for c, p, x in zip(shift, self.params, start.x, strict=True)
             )
             for p, c in zip(self.params, shift, strict=True):
@@ -280,3 +280,8 @@ class _Anchor(NamedTuple):
     def restore(self, params: list[Tensor]) -> None:
         for p, x in zip(params, self.x, strict=True):
             p.copy_(x)
+
+
+def _real(t: Tensor) -> Tensor:
+    """In float64; a complex one as its real and imaginary parts, in which the shift is a linear function."""
+    return (torch.view_as_real(t) if t.is_complex() else t).double()

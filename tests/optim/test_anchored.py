@@ -126,6 +126,27 @@ def test_the_inner_function_and_its_gradient_belong_together():
         f.w.copy_(full)
 
 
+def test_complex_parameters_take_the_same_path_as_their_real_parts():
+    generator = torch.Generator().manual_seed(2)
+    data = torch.randn(N, 3, 2, generator=generator, dtype=torch.float64) + 3
+    z = torch.nn.Parameter(torch.zeros(3, dtype=torch.complex128))
+    w = torch.nn.Parameter(torch.zeros(3, 2, dtype=torch.float64))
+    paths = []
+    for p, real in ((z, torch.view_as_real), (w, lambda t: t)):
+
+        def batch_closure(rows, p=p, real=real):
+            p.grad = None
+            off = real(p) - data[rows]
+            loss = torch.log1p(off.square().sum((1, 2))).mean()
+            loss.backward()
+            return loss
+
+        opt = AnchoredLBFGS([p], batch_closure, N)
+        paths.append([(opt.step(), real(p.detach().clone()))[1] for _ in range(3)])
+    for a, b in zip(*paths, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
 def test_no_round_ends_higher_than_it_began():
     f = Problem(n=60)  # six rows a batch in six variables: overfits at once
     opt = f.optimizer(share=0.1, evals=30, trust=0.0)
