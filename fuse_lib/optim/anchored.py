@@ -39,7 +39,7 @@ class Round(NamedTuple):
     loss, loss_after: on all rows, at the start and at the end. batch: rows of the round's batch. samples: rows of all
     gradient evaluations. trust: ρ; NaN where all rows were the batch, or nothing was promised.
     accepted: False: the end was no better, and the parameters are back at the start. stop_reason: None, "converged" or
-    "no_progress" (on all rows L-BFGS can do no more), "non_finite" (at the start; nothing was moved).
+    "no_progress" (on all rows L-BFGS can do no more), "non_finite" (at the start; nothing was moved), "lr_zero".
     """
 
     loss: float
@@ -130,6 +130,7 @@ class AnchoredLBFGS:
             What was done, also in `last_step`.
 
         Raises:
+            RuntimeError: no parameter has a gradient after a call of the closure.
             Whatever the closure raises. The parameters are then where the round began.
         """
         before = self.samples
@@ -197,7 +198,7 @@ class AnchoredLBFGS:
         self._anchor = lowest if lowest.is_here(self.params) else None  # else an end that was not the lowest seen
         end = self._anchor or self._look()
         self._anchor = end
-        stop = reason if reason in ("converged", "no_progress") else None
+        stop = reason if reason in ("converged", "no_progress", "lr_zero") else None
         return self._done(start, before, math.nan, end is not start, stop)
 
     def _done(self, start: _Anchor, before: int, ratio: float, accepted: bool, stop: str | None) -> Round:
@@ -212,6 +213,11 @@ class AnchoredLBFGS:
             loss = self.batch_closure(rows)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise TypeError(f"batch_closure: it returned {loss!r}; allowed is the loss, a one-element tensor")
+        if not any(p.requires_grad and p.grad is not None for p in self.params):
+            raise RuntimeError(
+                "batch_closure: it left no gradient in any parameter that requires one; allowed is a function that "
+                "calls backward, of parameters of which one is not frozen"
+            )
         for p in self.params:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)

@@ -272,6 +272,34 @@ def test_a_round_does_not_end_where_all_rows_are_not_finite(fault):
     assert done.stop_reason == "no_progress"
 
 
+@pytest.mark.parametrize("how", ["forgotten", "frozen"])
+def test_a_closure_that_leaves_no_gradient_is_named_and_moves_nothing(how):
+    """Zeros in its place would say "converged", or stall for ever."""
+    f = Problem()
+    opt = f.optimizer()
+    opt.step()
+    before = f.w.detach().clone()
+    if how == "frozen":
+        f.w.requires_grad_(False)
+
+    def closure(rows):
+        f.w.grad = None
+        return F.softplus(-f.y[rows] * (f.x[rows] @ f.w)).mean()
+
+    opt.batch_closure = closure
+    with pytest.raises(RuntimeError, match=r"batch_closure: it left no gradient.*allowed"):
+        opt.step()
+    assert torch.equal(f.w, before)
+
+
+def test_groups_that_all_have_lr_0_end_the_loop():
+    f = Problem()
+    opt = AnchoredLBFGS([{"params": [f.w], "lr": 0.0}], f.batch_closure, N)
+    reasons = [opt.step().stop_reason for _ in range(6)]
+    assert reasons[-1] == "lr_zero"
+    assert not f.w.any()
+
+
 @pytest.mark.parametrize("share", [0.1, 1.0])
 def test_a_closure_that_raises_leaves_the_round_s_start(share):
     f = Problem()
