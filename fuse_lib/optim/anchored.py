@@ -221,6 +221,8 @@ class AnchoredLBFGS:
         for p in self.params:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
+            elif p.grad.layout != torch.strided:
+                p.grad = p.grad.to_dense()  # the shift is dense anyway
         return loss.detach().reshape(())
 
     def _look(self) -> _Anchor:

@@ -147,6 +147,22 @@ def test_complex_parameters_take_the_same_path_as_their_real_parts():
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
+def test_sparse_gradients_are_the_same_as_dense_ones():
+    rows_of, paths = torch.arange(N) % 7, []
+    for sparse in (False, True):
+        table = torch.nn.Embedding.from_pretrained(torch.zeros(7, 2), freeze=False, sparse=sparse)
+
+        def batch_closure(rows, table=table):
+            table.zero_grad()
+            loss = torch.cosh(table(rows_of[rows]) - rows_of[rows, None] / 7).mean()
+            loss.backward()
+            return loss
+
+        opt = AnchoredLBFGS(table.parameters(), batch_closure, N)
+        paths.append([(opt.step(), table.weight.detach().clone())[1] for _ in range(4)])
+    assert all(torch.equal(a, b) for a, b in zip(*paths, strict=True))
+
+
 def test_no_round_ends_higher_than_it_began():
     f = Problem(n=60)  # six rows a batch in six variables: overfits at once
     opt = f.optimizer(share=0.1, evals=30, trust=0.0)
