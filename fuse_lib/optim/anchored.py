@@ -55,7 +55,7 @@ class AnchoredLBFGS:
     """L-BFGS on growing batches whose gradient is corrected at an anchor. To follow a few passes of Adam.
 
     Args:
-        params: parameters, as for `LBFGS`.
+        params: parameters, or groups, whose lr count as for `LBFGS`; their weight_decay and maximize have to be left off.
         batch_closure: rows, (b,) long, on the CPU → the mean loss on these rows of the data, a 0-d tensor. It clears
             the gradients, and calls backward. It must be the same function each time, without dropout or batch norm's
             batch statistics.
@@ -110,6 +110,13 @@ class AnchoredLBFGS:
         if not callable(batch_closure):
             raise TypeError(f"batch_closure: got {batch_closure!r}; allowed is a function of row numbers")
         self.inner = LBFGS(params, history_size=history_size, scaling="adaptive", inner_steps=evals, max_evals=evals)
+        for group in self.inner.param_groups:  # the rounds are judged by the loss as it is
+            for name, way in (("weight_decay", "add λ/2·‖x‖² to"), ("maximize", "negate")):
+                if group[name]:
+                    raise ValueError(
+                        f"params: got a group with {name}={group[name]!r}; allowed is {type(group[name])()!r}: "
+                        f"{way} the loss of batch_closure"
+                    )
         self.params = [p for group in self.inner.param_groups for p in group["params"]]
         self.batch_closure, self.rows, self.trust = batch_closure, rows, float(trust)
         self.batch = self._size(math.ceil(share * rows))

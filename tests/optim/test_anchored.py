@@ -356,6 +356,14 @@ def test_what_is_not_allowed_is_said(options, message):
         f.optimizer(**options)
 
 
+@pytest.mark.parametrize(("name", "value"), [("weight_decay", 0.5), ("maximize", True)])
+def test_groups_with_an_objective_of_their_own_are_refused(name, value):
+    """The search would follow it, and the rounds be judged by the plain loss."""
+    f = Problem()
+    with pytest.raises(ValueError, match=rf"params: got a group with {name}={value}; allowed is"):
+        AnchoredLBFGS([{"params": [f.w], name: value}], f.batch_closure, N)
+
+
 def test_what_is_no_function_no_count_or_no_loss_is_said():
     f = Problem()
     with pytest.raises(ValueError, match="rows: got 0; allowed"):
