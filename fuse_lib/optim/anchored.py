@@ -28,6 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fuse_lib.optim.checks import check, is_integer, is_number
 from fuse_lib.optim.lbfgs import LBFGS
 
 BatchClosure = Callable[[Tensor], Tensor]
@@ -99,14 +100,11 @@ class AnchoredLBFGS:
         trust: float = 0.7,
         seed: int = 0,
     ) -> None:
-        for name, value, least in (("rows", rows, 1), ("evals", evals, 2), ("seed", seed, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name}: got {value!r}; allowed is an integer ≥ {least}")
-        for name, value, fine in (("share", share, 0 < share <= 1), ("trust", trust, 0 <= trust < 1)):
-            if not fine:
-                raise ValueError(
-                    f"{name}: got {value!r}; allowed is {'0 < share ≤ 1' if name == 'share' else '0 ≤ trust < 1'}"
-                )
+        for name, value, least in (("rows", rows, 1), ("evals", evals, 2)):
+            check(value, name, f"an integer ≥ {least}", is_integer(value) and value >= least)
+        check(seed, "seed", "an integer ≥ 0, below 2⁶⁴", is_integer(seed) and 0 <= seed < 2**64)
+        check(share, "share", "0 < share ≤ 1", is_number(share) and 0 < share <= 1)
+        check(trust, "trust", "0 ≤ trust < 1", is_number(trust) and 0 <= trust < 1)
         if not callable(batch_closure):
             raise TypeError(f"batch_closure: got {batch_closure!r}; allowed is a function of row numbers")
         self.inner = LBFGS(params, history_size=history_size, scaling="adaptive", inner_steps=evals, max_evals=evals)
