@@ -216,8 +216,10 @@ class AnchoredLBFGS:
         self.samples += len(rows)
         with torch.enable_grad():
             loss = self.batch_closure(rows)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise TypeError(f"batch_closure: it returned {loss!r}; allowed is the loss, a one-element tensor")
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+            raise TypeError(
+                f"batch_closure: it returned {loss!r}; allowed is the loss, a one-element tensor of a floating dtype"
+            )
         if not any(p.requires_grad and p.grad is not None for p in self.params):
             raise RuntimeError(
                 "batch_closure: it left no gradient in any parameter that requires one; allowed is a function that "

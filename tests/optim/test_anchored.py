@@ -377,5 +377,8 @@ def test_what_is_no_function_no_count_or_no_loss_is_said():
         AnchoredLBFGS([f.w], 3, N)
     with pytest.raises(TypeError, match="batch_closure: it returned None; allowed"):
         AnchoredLBFGS([f.w], lambda rows: None, N).step()
+    for loss in (torch.tensor(3), torch.tensor(1j), torch.ones(2), 0.5):
+        with pytest.raises(TypeError, match=r"batch_closure: it returned .*; allowed"):
+            AnchoredLBFGS([f.w], lambda rows, loss=loss: loss, N).step()
     with pytest.raises(ValueError, match=r"rows: got a state of 600; allowed is one of 60"):
         Problem(n=60).optimizer().load_state_dict(f.optimizer().state_dict())
