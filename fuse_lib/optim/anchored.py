@@ -285,7 +285,10 @@ class _Anchor(NamedTuple):
         return self.loss < other.loss and self.finite
 
     def is_here(self, params: list[Tensor]) -> bool:
-        return all(torch.equal(p, x) for p, x in zip(params, self.x, strict=True))
+        """Whether the parameters are still those; no longer where the model was cast or moved to another device."""
+        pairs = list(zip(params, self.x, strict=True))
+        alike = all(p.dtype == x.dtype and p.device == x.device for p, x in pairs)
+        return alike and all(torch.equal(p, x) for p, x in pairs)
 
     def set_grads(self, params: list[Tensor]) -> None:
         for p, g in zip(params, self.grads, strict=True):

@@ -255,6 +255,18 @@ def test_a_parameter_that_was_moved_gets_a_new_anchor():
     assert done.loss_after < done.loss
 
 
+def test_a_model_that_was_cast_gets_a_new_anchor():
+    f = Problem(torch.float32)
+    opt = f.optimizer(trust=0.0)
+    opt.step()
+    f.x = f.x.double()
+    f.w.grad = None
+    f.w.data = f.w.data.double()  # as model.double() does; the numbers are the same
+    done = opt.step()
+    assert done.accepted
+    assert f.w.dtype == torch.float64
+
+
 def test_a_start_that_is_not_finite_moves_nothing_and_says_so():
     f = Problem()
     with torch.no_grad():
