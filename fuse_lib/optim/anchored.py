@@ -251,17 +251,26 @@ class AnchoredLBFGS:
         """Go on where a saved one was, bit for bit. Load the model's parameters first or after; both will do.
 
         Raises:
-            ValueError: it was of another number of rows.
+            ValueError: it was of another number of rows, or does not fit. Nothing is changed then.
         """
-        if state["rows"] != self.rows:
-            raise ValueError(f"rows: got a state of {state['rows']}; allowed is one of {self.rows}")
-        self.inner.load_state_dict(state["inner"])
-        self.batch, self.samples = state["batch"], state["samples"]
-        self._generator.set_state(state["generator"])
-        saved = state["anchor"]
-        self._anchor = saved and _Anchor(
-            [t.clone() for t in saved["x"]], [t.clone() for t in saved["grads"]], saved["value"].clone()
-        )
+        rows = state.get("rows") if isinstance(state, dict) else None
+        if rows != self.rows:
+            raise ValueError(f"rows: got a state of {rows}; allowed is one of {self.rows}")
+        try:
+            batch, samples, saved = int(state["batch"]), int(state["samples"]), state["anchor"]
+            generator = torch.Generator()
+            generator.set_state(state["generator"])
+            anchor = saved and _Anchor(
+                [t.clone() for t in saved["x"]], [t.clone() for t in saved["grads"]], saved["value"].clone()
+            )
+            shapes = [p.shape for p in self.params]
+            fits = not anchor or all([t.shape for t in some] == shapes for some in (anchor.x, anchor.grads))
+            if not (fits and 1 <= batch <= self.rows):
+                raise ValueError("its anchor has other shapes" if not fits else f"its batch has {batch} rows")
+            self.inner.load_state_dict(state["inner"])  # all or nothing, and so the last that can fail
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"state_dict: it is none of AnchoredLBFGS with these parameters ({error!r})") from error
+        self.batch, self.samples, self._generator, self._anchor = batch, samples, generator, anchor
 
 
 class _Anchor(NamedTuple):

@@ -237,6 +237,32 @@ def test_a_state_does_not_share_memory():
     assert torch.equal(before["grads"][0], state["anchor"]["grads"][0])
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("generator"),
+        lambda state: state.pop("anchor"),
+        lambda state: state.update(batch="all"),
+        lambda state: state.update(batch=0),
+        lambda state: state["inner"].pop("param_groups"),
+        lambda state: state["anchor"].update(x=[torch.zeros(D + 1)]),
+        lambda state: state["anchor"].update(grads=[]),
+        lambda state: state.update(generator=torch.zeros(3)),
+        lambda state: state.clear(),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(damage):
+    f, g = Problem(), Problem()
+    opt, other = f.optimizer(), g.optimizer(seed=5)
+    train(f, opt, 2)
+    state = opt.state_dict()
+    damage(state)
+    with pytest.raises(ValueError, match=r"(state_dict: it is none|rows: got a state of None)"):
+        other.load_state_dict(state)
+    h = Problem()
+    assert all(map(torch.equal, train(g, other, 3), train(h, h.optimizer(seed=5), 3)))
+
+
 def test_the_same_seed_gives_the_same_run_and_another_another():
     runs = [train(f := Problem(), f.optimizer(seed=seed), 3)[-1] for seed in (0, 0, 1)]
     assert torch.equal(runs[0], runs[1])
