@@ -56,7 +56,7 @@ class AnchoredLBFGS:
     """L-BFGS on growing batches whose gradient is corrected at an anchor. To follow a few passes of Adam.
 
     Args:
-        params: parameters, or groups, whose lr count as for `LBFGS`; their weight_decay and maximize have to be left off.
+        params: parameters, or groups, whose lr count as for `LBFGS`; weight_decay and maximize have to be left off.
         batch_closure: rows, (b,) long, on the CPU → the mean loss on these rows of the data, a 0-d tensor. It clears
             the gradients, and calls backward. It must be the same function each time, without dropout or batch norm's
             batch statistics.
