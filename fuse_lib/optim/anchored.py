@@ -185,23 +185,24 @@ class AnchoredLBFGS:
         return done
 
     def _full_round(self, start: _Anchor, before: int) -> Round:
-        known, lowest = [True], start
+        known, lowest = [True], [start]  # several where a coarse loss cannot tell them apart
 
         def closure() -> Tensor:
-            nonlocal lowest
             if known:
                 known.pop()
                 start.set_grads(self.params)
                 return start.value
             point = self._look()
-            if point.lower(lowest):
-                lowest = point
+            if point.lower(lowest[0]):
+                lowest.clear()
+            if not lowest or (point.loss == lowest[0].loss and point.finite):
+                lowest.append(point)
             return point.value
 
         self.inner.step(closure)
         reason = self.inner.last_step.stop_reason
-        self._anchor = lowest if lowest.is_here(self.params) else None  # else an end that was not the lowest seen
-        end = self._anchor or self._look()
+        end = next((point for point in lowest if point.is_here(self.params)), start)
+        end.restore(self.params)  # moves nothing where L-BFGS is at a lowest point that it has seen, as it is to be
         self._anchor = end
         stop = reason if reason in ("converged", "no_progress", "lr_zero") else None
         return self._done(start, before, math.nan, end is not start, stop)
@@ -287,7 +288,7 @@ class _Anchor(NamedTuple):
     @property
     def finite(self) -> bool:
         """Whether a round can start here."""
-        return math.isfinite(self.loss) and all(bool(g.isfinite().all()) for g in self.grads)
+        return math.isfinite(self.loss) and all(bool(t.isfinite().all()) for t in (*self.x, *self.grads))
 
     def lower(self, other: _Anchor) -> bool:
         """Whether a round may go from the other one to here: to −inf, or where a gradient is NaN, it would be stuck."""

@@ -191,6 +191,25 @@ def test_a_batch_that_is_not_believed_grows_to_all_rows_and_the_point_goes_back(
     assert sizes[-1] == 60
 
 
+def test_on_all_rows_no_point_is_evaluated_twice_where_losses_are_alike():
+    """Among points of one loss the search takes the flattest."""
+    f = Problem(torch.float32)
+    sound, seen = f.batch_closure, []
+
+    def coarse(rows):
+        assert not any(torch.equal(f.w, w) for w in seen)
+        seen.append(f.w.detach().clone())
+        return sound(rows).bfloat16()
+
+    opt = AnchoredLBFGS([f.w], coarse, N, share=1.0, evals=3)
+    for _ in range(30):
+        done = opt.step()
+        assert done.loss_after <= done.loss
+        if done.stop_reason:
+            break
+    assert done.stop_reason == "converged"
+
+
 def test_rows_that_are_all_alike_need_no_growth():
     """The batch is as good as all rows: ρ = 1."""
     f = Problem(n=64)
