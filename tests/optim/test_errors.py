@@ -93,6 +93,15 @@ def test_parameters_on_two_devices_are_refused_when_the_optimizer_is_made():
     Fuse(params, switchover="never")  # the first phase alone does not mind
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.float8_e4m3fn])
+@pytest.mark.parametrize("cls", [FusePV, LBFGS])
+def test_parameters_of_integers_are_refused_when_the_optimizer_is_made(cls, dtype):
+    """Quantised layers have them, frozen."""
+    params = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.ones(2).to(dtype), requires_grad=False)]
+    with pytest.raises(ValueError, match=rf"params: got one of {dtype}; allowed"):
+        cls(params)
+
+
 def test_groups_that_differ_in_maximize_are_refused():
     model, *_ = net()
     groups = [{"params": model[0].parameters(), "maximize": True}, {"params": model[2].parameters()}]
