@@ -87,6 +87,31 @@ def test_bad_arguments_exit_with_2(folder, capsys):
     assert "steps: int" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "00", "--notebooks", "{notebooks}", "-o", "{file}"],
+        ["course", "--notebooks", "{notebooks}", "-o", "{file}"],
+        ["grid", "{plan}", "-o", "{file}"],
+        ["collect", "{rows}", "-o", "{file}/table.csv"],
+        ["claims", "--check", "{file}/none.md"],
+        ["claims", "--write", "{file}/none.md"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_in_the_way_is_named_in_a_line_not_a_traceback(folder, tmp_path, capsys, command):
+    places = {"notebooks": folder, "file": tmp_path / "file", "plan": tmp_path / "plan.json", "rows": tmp_path / "rows"}
+    places["rows"].mkdir()
+    places["file"].write_text("not a folder")
+    places["plan"].write_text('{"dataset": "digits"}')
+    (places["rows"] / "a.csv").write_text("steps\n3\n")
+    assert cli.main([part.format(**places) for part in command]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("fuse_lib: ")
+    assert str(places["file"]) in said
+    assert len(said.splitlines()) == 1
+
+
 def test_list_shows_notebooks_and_parameters(folder, capsys):
     assert cli.main(["list", "--notebooks", str(folder)]) == 0
     listed = capsys.readouterr().out
