@@ -218,9 +218,12 @@ def collect(folder: Path, table: Path) -> tuple[pd.DataFrame, dict[Path, str]]:
             rows = pd.read_csv(file)
         except ValueError as error:  # pandas' own errors are ValueErrors: empty, or cut off in mid-line
             unreadable[file] = str(error)
-        else:
-            found.append(rows)
-            rows.insert(0, "file", str(file.relative_to(folder)))
+            continue
+        if "file" in rows:
+            unreadable[file] = "it has a column 'file' already, as if it were a collected table"
+            continue
+        found.append(rows)
+        rows.insert(0, "file", str(file.relative_to(folder)))
     if not found:
         raise ValueError(f"folder: got {folder}; allowed is one with CSV files in it, which `-p out=FILE.csv` writes")
     whole = pd.concat(found, ignore_index=True)

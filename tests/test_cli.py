@@ -139,6 +139,15 @@ def test_collect_makes_one_table_of_the_rows_of_many_runs(folder, tmp_path, caps
     ]
 
 
+def test_collect_leaves_out_the_table_that_an_earlier_call_has_left_in_the_folder(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("steps\n3\n")
+    assert cli.main(["collect", str(tmp_path)]) == 0
+    assert cli.main(["collect", str(tmp_path), "-o", str(tmp_path / "other.csv")]) == 1
+    said = capsys.readouterr()
+    assert "collected.csv: it has a column 'file' already" in said.err
+    assert (tmp_path / "other.csv").read_text() == "file,steps\na.csv,3\n"
+
+
 def test_collect_without_a_row_is_an_error(tmp_path, capsys):
     assert cli.main(["collect", str(tmp_path)]) == 2
     assert "-p out=FILE.csv" in capsys.readouterr().err
