@@ -67,7 +67,7 @@ def _collect(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     from fuse_lib import notebooks
 
-    for path in notebooks.every(args.notebooks or notebooks.FOLDER):
+    for path in notebooks.some(args.notebooks or notebooks.FOLDER):
         said = notebooks.minutes(path)
         minutes = f" ({said[0]} minutes to read, {said[1]} to run)" if said else ""
         print(f"{path.stem}: {notebooks.title(path)}{minutes}")

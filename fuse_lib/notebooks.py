@@ -78,6 +78,17 @@ def every(folder: Path = FOLDER) -> list[Path]:
     return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
 
 
+def some(folder: Path = FOLDER) -> list[Path]:
+    """The same.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if paths := every(folder):
+        return paths
+    raise ValueError(f"notebooks: got {folder}; allowed is a folder with NN_name.ipynb in it")
+
+
 def find(which: str, folder: Path = FOLDER) -> Path:
     """A notebook by number ("00", "4"), by name ("00_start_here", "start_here") or by path.
 

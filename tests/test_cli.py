@@ -119,6 +119,12 @@ def test_list_shows_notebooks_and_parameters(folder, capsys):
     assert "rate: float = 0.1  how fast" in listed
 
 
+@pytest.mark.parametrize("command", [["list"], ["course", "-o", "unused"]])
+def test_a_folder_without_notebooks_is_named(tmp_path, capsys, command):
+    assert cli.main([*command, "--notebooks", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere; allowed is a folder with NN_name.ipynb in it" in capsys.readouterr().err
+
+
 def test_collect_makes_one_table_of_the_rows_of_many_runs(folder, tmp_path, capsys):
     """The rows of two notebooks with other columns; a file that is cut off is named; the table is not read again."""
     out = tmp_path / "out"
