@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -488,6 +489,15 @@ def test_own_data_damaged(damage, tmp_path):
     path = flowers(tmp_path) / "flowers" / "train.npz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(data.DataDamaged, match=r"train.npz: damaged or not an npz file"):
+        data.load("flowers", root=tmp_path)
+
+
+def test_a_zip_file_of_something_else_is_named(tmp_path):
+    path = flowers(tmp_path) / "flowers" / "train.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x.npy", b"no array")
+        file.writestr("y.npy", b"")
+    with pytest.raises(data.DataDamaged, match=r"train.npz: damaged or not an npz file \(no array in \['x', 'y'\]"):
         data.load("flowers", root=tmp_path)
 
 

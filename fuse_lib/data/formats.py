@@ -116,6 +116,8 @@ def npz(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
+        if junk := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"no array in {junk}")  # numpy hands out the bytes
     except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataDamaged(f"{path}: damaged or not an npz file ({error}). Write it again with numpy.savez") from error
     for key in ("x", "y"):
