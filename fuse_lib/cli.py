@@ -10,14 +10,17 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status: 0, 1 (a notebook or a run failed, or a file could not be read) or 2 (bad
-    arguments)."""
+    """Run a command. Returns the exit status: 0, 1 (a notebook or a run failed, or a file could not be read or written)
+    or 2 (bad arguments)."""
     args = _parser().parse_args(arguments)
     try:
         return args.command(args)
     except ValueError as error:
         print(f"fuse_lib: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # its text names the file
+        print(f"fuse_lib: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -64,7 +67,7 @@ def _collect(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     from fuse_lib import notebooks
 
-    for path in notebooks.every(args.notebooks or notebooks.FOLDER):
+    for path in notebooks.some(args.notebooks or notebooks.FOLDER):
         said = notebooks.minutes(path)
         minutes = f" ({said[0]} minutes to read, {said[1]} to run)" if said else ""
         print(f"{path.stem}: {notebooks.title(path)}{minutes}")

@@ -51,9 +51,7 @@ def run(out: Path, folder: Path | None = None) -> Iterator[Chapter]:
     Raises:
         ValueError: the folder holds no notebook.
     """
-    paths = notebooks.every(folder or notebooks.FOLDER)
-    if not paths:
-        raise ValueError(f"notebooks: got {folder or notebooks.FOLDER}; allowed is a folder with NN_name.ipynb in it")
+    paths = notebooks.some(folder or notebooks.FOLDER)
     out.mkdir(parents=True, exist_ok=True)
     chapters: list[Chapter] = []
     for number, path in enumerate(paths, 1):

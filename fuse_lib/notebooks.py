@@ -78,6 +78,17 @@ def every(folder: Path = FOLDER) -> list[Path]:
     return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
 
 
+def some(folder: Path = FOLDER) -> list[Path]:
+    """The same.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if paths := every(folder):
+        return paths
+    raise ValueError(f"notebooks: got {folder}; allowed is a folder with NN_name.ipynb in it")
+
+
 def find(which: str, folder: Path = FOLDER) -> Path:
     """A notebook by number ("00", "4"), by name ("00_start_here", "start_here") or by path.
 
@@ -218,9 +229,12 @@ def collect(folder: Path, table: Path) -> tuple[pd.DataFrame, dict[Path, str]]:
             rows = pd.read_csv(file)
         except ValueError as error:  # pandas' own errors are ValueErrors: empty, or cut off in mid-line
             unreadable[file] = str(error)
-        else:
-            found.append(rows)
-            rows.insert(0, "file", str(file.relative_to(folder)))
+            continue
+        if "file" in rows:
+            unreadable[file] = "it has a column 'file' already, as if it were a collected table"
+            continue
+        found.append(rows)
+        rows.insert(0, "file", str(file.relative_to(folder)))
     if not found:
         raise ValueError(f"folder: got {folder}; allowed is one with CSV files in it, which `-p out=FILE.csv` writes")
     whole = pd.concat(found, ignore_index=True)

@@ -87,11 +87,42 @@ def test_bad_arguments_exit_with_2(folder, capsys):
     assert "steps: int" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "00", "--notebooks", "{notebooks}", "-o", "{file}"],
+        ["course", "--notebooks", "{notebooks}", "-o", "{file}"],
+        ["grid", "{plan}", "-o", "{file}"],
+        ["collect", "{rows}", "-o", "{file}/table.csv"],
+        ["claims", "--check", "{file}/none.md"],
+        ["claims", "--write", "{file}/none.md"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_in_the_way_is_named_in_a_line_not_a_traceback(folder, tmp_path, capsys, command):
+    places = {"notebooks": folder, "file": tmp_path / "file", "plan": tmp_path / "plan.json", "rows": tmp_path / "rows"}
+    places["rows"].mkdir()
+    places["file"].write_text("not a folder")
+    places["plan"].write_text('{"dataset": "digits"}')
+    (places["rows"] / "a.csv").write_text("steps\n3\n")
+    assert cli.main([part.format(**places) for part in command]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("fuse_lib: ")
+    assert str(places["file"]) in said
+    assert len(said.splitlines()) == 1
+
+
 def test_list_shows_notebooks_and_parameters(folder, capsys):
     assert cli.main(["list", "--notebooks", str(folder)]) == 0
     listed = capsys.readouterr().out
     assert "00_small: 00 · A small notebook" in listed
     assert "rate: float = 0.1  how fast" in listed
+
+
+@pytest.mark.parametrize("command", [["list"], ["course", "-o", "unused"]])
+def test_a_folder_without_notebooks_is_named(tmp_path, capsys, command):
+    assert cli.main([*command, "--notebooks", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere; allowed is a folder with NN_name.ipynb in it" in capsys.readouterr().err
 
 
 def test_collect_makes_one_table_of_the_rows_of_many_runs(folder, tmp_path, capsys):
@@ -112,6 +143,15 @@ def test_collect_makes_one_table_of_the_rows_of_many_runs(folder, tmp_path, caps
         "a.csv,3,0.1,",
         "more/b.csv,5,,0.25",
     ]
+
+
+def test_collect_leaves_out_the_table_that_an_earlier_call_has_left_in_the_folder(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("steps\n3\n")
+    assert cli.main(["collect", str(tmp_path)]) == 0
+    assert cli.main(["collect", str(tmp_path), "-o", str(tmp_path / "other.csv")]) == 1
+    said = capsys.readouterr()
+    assert "collected.csv: it has a column 'file' already" in said.err
+    assert (tmp_path / "other.csv").read_text() == "file,steps\na.csv,3\n"
 
 
 def test_collect_without_a_row_is_an_error(tmp_path, capsys):

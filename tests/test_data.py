@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -454,6 +455,9 @@ def test_own_data_in_grey_with_names_from_fuse_data(monkeypatch, tmp_path):
         ({"y": np.zeros(5, int)}, "one for each image"),
         ({"y": np.zeros(6)}, "y: got float64"),
         ({"y": np.full(6, -1)}, "integers ≥ 0"),
+        ({"y": np.array([0, 1, 2, 0, 1, 10**6])}, "y: got labels from 0 to 1000000; allowed is .* < 100000"),
+        ({"y": np.array([0, 1, 2, 0, 1, 2**63], np.uint64)}, "to 9223372036854775808; allowed is integers ≥ 0"),
+        ({"x": np.zeros((6, 0, 4), np.uint8)}, r"x: got uint8 of shape \(6, 0, 4\)"),
         ({"classes": np.array(["a", "b"])}, "y: got a label 2"),
         ({"classes": np.array([1, 2, 3])}, "classes: got int64"),
     ],
@@ -485,6 +489,15 @@ def test_own_data_damaged(damage, tmp_path):
     path = flowers(tmp_path) / "flowers" / "train.npz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(data.DataDamaged, match=r"train.npz: damaged or not an npz file"):
+        data.load("flowers", root=tmp_path)
+
+
+def test_a_zip_file_of_something_else_is_named(tmp_path):
+    path = flowers(tmp_path) / "flowers" / "train.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x.npy", b"no array")
+        file.writestr("y.npy", b"")
+    with pytest.raises(data.DataDamaged, match=r"train.npz: damaged or not an npz file \(no array in \['x', 'y'\]"):
         data.load("flowers", root=tmp_path)
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 Arrays = tuple[Tensor, Tensor]  # images, labels
+MOST_CLASSES = 100_000  # every class up to the largest label gets a name; larger ones are ids or a fill value
 _OPEN = {".gz": gzip.decompress, ".bz2": bz2.decompress}
 
 
@@ -115,6 +116,8 @@ def npz(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
+        if junk := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"no array in {junk}")  # numpy hands out the bytes
     except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataDamaged(f"{path}: damaged or not an npz file ({error}). Write it again with numpy.savez") from error
     for key in ("x", "y"):
@@ -123,11 +126,14 @@ def npz(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
 
     if x.ndim == 3:
         x = x[..., None]
-    ok = x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3) and len(x) > 0
+    ok = x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3) and x.size > 0
     what = f"{arrays['x'].dtype} of shape {arrays['x'].shape}"
     _check(ok, path, "x", what, "uint8 of shape (N, H, W), or channels last (N, H, W, 1) or (N, H, W, 3)")
-    ok = y.dtype.kind in "iu" and y.shape == (len(x),) and y.min() >= 0
+    ok = y.dtype.kind in "iu" and y.shape == (len(x),)
     _check(ok, path, "y", f"{y.dtype} of shape {y.shape}", f"integers ≥ 0 of shape ({len(x)},), one for each image")
+    least, most = int(y.min()), int(y.max())
+    _check(least >= 0 and most < MOST_CLASSES, path, "y", f"labels from {least} to {most}",
+           f"integers ≥ 0 and < {MOST_CLASSES}, the numbers of classes")  # fmt: skip
     if classes is not None:
         ok = classes.dtype.kind == "U" and classes.ndim == 1
         _check(ok, path, "classes", f"{classes.dtype} of shape {classes.shape}", "an array of strings, (K,)")

@@ -15,9 +15,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fuse_lib.lab.loop import COLUMNS, Result, Row
 
@@ -58,8 +58,12 @@ class Folder:
         (self.runs / f"{run_id}.partial.csv").unlink(missing_ok=True)
 
     def rows(self, run_ids: Iterable[str]) -> list[Row]:
-        """The rows of the finished ones among these runs, one under the other."""
-        return [row for run_id in filter(self.done, run_ids) for row in read(self.runs / f"{run_id}.csv")]
+        """The rows of the finished ones among these runs, one under the other.
+
+        Raises:
+            ValueError: what is kept of one is damaged; so does `about`.
+        """
+        return [row for run_id in filter(self.done, run_ids) for row in self._kept(run_id, "csv", _whole)]
 
     def about(self, run_ids: Iterable[str]) -> pd.DataFrame:
         """A row for each finished run: its settings (tables among them as JSON), then the rest."""
@@ -67,10 +71,20 @@ class Folder:
 
         found = []
         for run_id in filter(self.done, run_ids):
-            about = json.loads((self.runs / f"{run_id}.json").read_text(encoding="utf-8"))
+            about = self._kept(run_id, "json", lambda path: json.loads(path.read_text(encoding="utf-8")))
             settings = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in about.pop("settings").items()}
             found.append({"run_id": about.pop("run_id"), **settings, **about})
         return pd.DataFrame(found)
+
+    def _kept(self, run_id: str, ending: str, read: Callable[[Path], Any]) -> Any:
+        """What one of a finished run's files holds. We leave them whole; a full disk or a copy may not."""
+        path = self.runs / f"{run_id}.{ending}"
+        try:
+            return read(path)
+        except (OSError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(
+                f"{path}: no whole record of a run ({error}); delete {run_id}.csv beside it, and the run is made again"
+            ) from error
 
     def summarise(self, run_ids: list[str]) -> None:
         """Write rows.csv and runs.csv."""
@@ -92,6 +106,14 @@ def read(path: str | os.PathLike) -> list[Row]:
     """The rows of a file, the same that were written. (pandas.read_csv may round the last bit.)"""
     with open(path, encoding="utf-8", newline="") as file:
         return [{name: _KINDS.get(name, float)(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _whole(path: Path) -> list[Row]:
+    """The rows of a run that has ended."""
+    rows = read(path)
+    if not rows or rows[-1].get("status") == "running":
+        raise ValueError(f"the last of {len(rows)} rows does not say how the run ended")
+    return rows
 
 
 def write(path: Path, text: str) -> None:

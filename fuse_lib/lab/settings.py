@@ -15,6 +15,7 @@ from fuse_lib.optim.handover import MODES
 from fuse_lib.optim.switchover import AtStep, parse
 
 FULL = "full"  # of batch and second_batch: all train rows
+SEEDS = 2**63  # torch's generators take twice as many, but a number is added to some
 BUDGETS = ("evaluations", "epochs")
 
 
@@ -119,6 +120,9 @@ class Settings:
             least = {"model_seed": 0, "max_evals": 2}.get(name, 1)
             if getattr(self, name) is not None:
                 _integer(name, getattr(self, name), least)
+        for name in ("seed", "model_seed"):
+            value = getattr(self, name)
+            _check(value is None or value < SEEDS, name, value, "an integer ≥ 0, below 2⁶³")
         for name in ("batch", "second_batch"):
             value = getattr(self, name)
             if value is not None and value != FULL:

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fuse_lib.optim.checks import check, is_integer, is_number
 from fuse_lib.optim.lbfgs import LBFGS
 
 BatchClosure = Callable[[Tensor], Tensor]
@@ -39,7 +40,7 @@ class Round(NamedTuple):
     loss, loss_after: on all rows, at the start and at the end. batch: rows of the round's batch. samples: rows of all
     gradient evaluations. trust: ρ; NaN where all rows were the batch, or nothing was promised.
     accepted: False: the end was no better, and the parameters are back at the start. stop_reason: None, "converged" or
-    "no_progress" (on all rows L-BFGS can do no more), "non_finite" (at the start; nothing was moved).
+    "no_progress" (on all rows L-BFGS can do no more), "non_finite" (at the start; nothing was moved), "lr_zero".
     """
 
     loss: float
@@ -55,7 +56,7 @@ class AnchoredLBFGS:
     """L-BFGS on growing batches whose gradient is corrected at an anchor. To follow a few passes of Adam.
 
     Args:
-        params: parameters, as for `LBFGS`.
+        params: parameters, or groups, whose lr count as for `LBFGS`; weight_decay and maximize have to be left off.
         batch_closure: rows, (b,) long, on the CPU → the mean loss on these rows of the data, a 0-d tensor. It clears
             the gradients, and calls backward. It must be the same function each time, without dropout or batch norm's
             batch statistics.
@@ -99,17 +100,21 @@ class AnchoredLBFGS:
         trust: float = 0.7,
         seed: int = 0,
     ) -> None:
-        for name, value, least in (("rows", rows, 1), ("evals", evals, 2), ("seed", seed, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name}: got {value!r}; allowed is an integer ≥ {least}")
-        for name, value, fine in (("share", share, 0 < share <= 1), ("trust", trust, 0 <= trust < 1)):
-            if not fine:
-                raise ValueError(
-                    f"{name}: got {value!r}; allowed is {'0 < share ≤ 1' if name == 'share' else '0 ≤ trust < 1'}"
-                )
+        for name, value, least in (("rows", rows, 1), ("evals", evals, 2)):
+            check(value, name, f"an integer ≥ {least}", is_integer(value) and value >= least)
+        check(seed, "seed", "an integer ≥ 0, below 2⁶⁴", is_integer(seed) and 0 <= seed < 2**64)
+        check(share, "share", "0 < share ≤ 1", is_number(share) and 0 < share <= 1)
+        check(trust, "trust", "0 ≤ trust < 1", is_number(trust) and 0 <= trust < 1)
         if not callable(batch_closure):
             raise TypeError(f"batch_closure: got {batch_closure!r}; allowed is a function of row numbers")
         self.inner = LBFGS(params, history_size=history_size, scaling="adaptive", inner_steps=evals, max_evals=evals)
+        for group in self.inner.param_groups:  # the rounds are judged by the loss as it is
+            for name, way in (("weight_decay", "add λ/2·‖x‖² to"), ("maximize", "negate")):
+                if group[name]:
+                    raise ValueError(
+                        f"params: got a group with {name}={group[name]!r}; allowed is {type(group[name])()!r}: "
+                        f"{way} the loss of batch_closure"
+                    )
         self.params = [p for group in self.inner.param_groups for p in group["params"]]
         self.batch_closure, self.rows, self.trust = batch_closure, rows, float(trust)
         self.batch = self._size(math.ceil(share * rows))
@@ -130,13 +135,14 @@ class AnchoredLBFGS:
             What was done, also in `last_step`.
 
         Raises:
+            RuntimeError: no parameter has a gradient after a call of the closure.
             Whatever the closure raises. The parameters are then where the round began.
         """
         before = self.samples
         if self._anchor is None or not self._anchor.is_here(self.params):
             self._anchor = self._look()
         start = self._anchor
-        if not (math.isfinite(start.loss) and all(bool(g.isfinite().all()) for g in start.grads)):
+        if not start.finite:
             return self._done(start, before, math.nan, False, "non_finite")
         try:
             return self._full_round(start, before) if self.batch == self.rows else self._round(start, before)
@@ -156,7 +162,7 @@ class AnchoredLBFGS:
                 return known.pop()
             loss = self._evaluate(rows)
             moved = sum(
-                (c.double() * (p.detach().double() - x.double())).sum()
+                (_real(c) * (_real(p.detach()) - _real(x))).sum()
                 for c, p, x in zip(shift, self.params, start.x, strict=True)
             )
             for p, c in zip(self.params, shift, strict=True):
@@ -167,7 +173,7 @@ class AnchoredLBFGS:
         after = self.inner.last_step.loss_after
         promised = float(first) - after if after is not None else 0.0
         end = self._look()
-        accepted = end.loss < start.loss  # False for NaN
+        accepted = end.lower(start)
         ratio = (start.loss - end.loss) / promised if promised > 0 else math.nan
         if accepted:
             self._anchor = end
@@ -179,25 +185,26 @@ class AnchoredLBFGS:
         return done
 
     def _full_round(self, start: _Anchor, before: int) -> Round:
-        known, lowest = [True], start
+        known, lowest = [True], [start]  # several where a coarse loss cannot tell them apart
 
         def closure() -> Tensor:
-            nonlocal lowest
             if known:
                 known.pop()
                 start.set_grads(self.params)
                 return start.value
             point = self._look()
-            if point.loss < lowest.loss:
-                lowest = point
+            if point.lower(lowest[0]):
+                lowest.clear()
+            if not lowest or (point.loss == lowest[0].loss and point.finite):
+                lowest.append(point)
             return point.value
 
         self.inner.step(closure)
         reason = self.inner.last_step.stop_reason
-        self._anchor = lowest if lowest.is_here(self.params) else None  # else an end that was not the lowest seen
-        end = self._anchor or self._look()
+        end = next((point for point in lowest if point.is_here(self.params)), start)
+        end.restore(self.params)  # moves nothing where L-BFGS is at a lowest point that it has seen, as it is to be
         self._anchor = end
-        stop = reason if reason in ("converged", "no_progress") else None
+        stop = reason if reason in ("converged", "no_progress", "lr_zero") else None
         return self._done(start, before, math.nan, end is not start, stop)
 
     def _done(self, start: _Anchor, before: int, ratio: float, accepted: bool, stop: str | None) -> Round:
@@ -210,11 +217,20 @@ class AnchoredLBFGS:
         self.samples += len(rows)
         with torch.enable_grad():
             loss = self.batch_closure(rows)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise TypeError(f"batch_closure: it returned {loss!r}; allowed is the loss, a one-element tensor")
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+            raise TypeError(
+                f"batch_closure: it returned {loss!r}; allowed is the loss, a one-element tensor of a floating dtype"
+            )
+        if not any(p.requires_grad and p.grad is not None for p in self.params):
+            raise RuntimeError(
+                "batch_closure: it left no gradient in any parameter that requires one; allowed is a function that "
+                "calls backward, of parameters of which one is not frozen"
+            )
         for p in self.params:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
+            elif p.grad.layout != torch.strided:
+                p.grad = p.grad.to_dense()  # the shift is dense anyway
         return loss.detach().reshape(())
 
     def _look(self) -> _Anchor:
@@ -236,17 +252,26 @@ class AnchoredLBFGS:
         """Go on where a saved one was, bit for bit. Load the model's parameters first or after; both will do.
 
         Raises:
-            ValueError: it was of another number of rows.
+            ValueError: it was of another number of rows, or does not fit. Nothing is changed then.
         """
-        if state["rows"] != self.rows:
-            raise ValueError(f"rows: got a state of {state['rows']}; allowed is one of {self.rows}")
-        self.inner.load_state_dict(state["inner"])
-        self.batch, self.samples = state["batch"], state["samples"]
-        self._generator.set_state(state["generator"])
-        saved = state["anchor"]
-        self._anchor = saved and _Anchor(
-            [t.clone() for t in saved["x"]], [t.clone() for t in saved["grads"]], saved["value"].clone()
-        )
+        rows = state.get("rows") if isinstance(state, dict) else None
+        if rows != self.rows:
+            raise ValueError(f"rows: got a state of {rows}; allowed is one of {self.rows}")
+        try:
+            batch, samples, saved = int(state["batch"]), int(state["samples"]), state["anchor"]
+            generator = torch.Generator()
+            generator.set_state(state["generator"])
+            anchor = saved and _Anchor(
+                [t.clone() for t in saved["x"]], [t.clone() for t in saved["grads"]], saved["value"].clone()
+            )
+            shapes = [p.shape for p in self.params]
+            fits = not anchor or all([t.shape for t in some] == shapes for some in (anchor.x, anchor.grads))
+            if not (fits and 1 <= batch <= self.rows):
+                raise ValueError("its anchor has other shapes" if not fits else f"its batch has {batch} rows")
+            self.inner.load_state_dict(state["inner"])  # all or nothing, and so the last that can fail
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"state_dict: it is none of AnchoredLBFGS with these parameters ({error!r})") from error
+        self.batch, self.samples, self._generator, self._anchor = batch, samples, generator, anchor
 
 
 class _Anchor(NamedTuple):
@@ -260,8 +285,20 @@ class _Anchor(NamedTuple):
     def loss(self) -> float:
         return float(self.value)
 
+    @property
+    def finite(self) -> bool:
+        """Whether a round can start here."""
+        return math.isfinite(self.loss) and all(bool(t.isfinite().all()) for t in (*self.x, *self.grads))
+
+    def lower(self, other: _Anchor) -> bool:
+        """Whether a round may go from the other one to here: to −inf, or where a gradient is NaN, it would be stuck."""
+        return self.loss < other.loss and self.finite
+
     def is_here(self, params: list[Tensor]) -> bool:
-        return all(torch.equal(p, x) for p, x in zip(params, self.x, strict=True))
+        """Whether the parameters are still those; no longer where the model was cast or moved to another device."""
+        pairs = list(zip(params, self.x, strict=True))
+        alike = all(p.dtype == x.dtype and p.device == x.device for p, x in pairs)
+        return alike and all(torch.equal(p, x) for p, x in pairs)
 
     def set_grads(self, params: list[Tensor]) -> None:
         for p, g in zip(params, self.grads, strict=True):
@@ -271,3 +308,8 @@ class _Anchor(NamedTuple):
     def restore(self, params: list[Tensor]) -> None:
         for p, x in zip(params, self.x, strict=True):
             p.copy_(x)
+
+
+def _real(t: Tensor) -> Tensor:
+    """In float64; a complex one as its real and imaginary parts, in which the shift is a linear function."""
+    return (torch.view_as_real(t) if t.is_complex() else t).double()

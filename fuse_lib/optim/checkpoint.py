@@ -183,7 +183,7 @@ class Saved(Optimizer):
             return
         self._memory["latched"] = bool(memory.get("latched", False))
         if not self._collector.left:
-            self._theta = 0.0 if self._memory["latched"] else 1.0
+            self._theta = 0.0 if self._memory["latched"] else self._rule.first()
 
     def allocate(self) -> None:
         """Make the second phase's state now, as a distributed checkpoint needs it to load into."""

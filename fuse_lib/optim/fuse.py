@@ -312,9 +312,9 @@ class Fuse(Saved):
         second = self._second_phase()
         if self._entered:
             return second
-        self._entered = True
         moments = self._first if handovers.wants_metric(self._usable()) else None
         second.rescale(handovers.metric(second.vectors, self.param_groups, moments))
+        self._entered = True
         if (handed_over := second.method.measure()) is not None:
             report.set(handed_over=handed_over)
         decayed = any(group.get("weight_decay", 0) for group in self.param_groups)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fuse_lib.optim.checks import group_lrs
 from fuse_lib.optim.closure import Counted, scalar
 from fuse_lib.optim.first_order import FirstOrder
 from fuse_lib.optim.point import Point
@@ -44,7 +45,7 @@ def usable(mode: str, inherits: tuple[str, ...]) -> str:
 
 def lr_ratios(groups: list[dict]) -> list[float]:
     """Each group's lr over the largest; where all are 0, as at a schedule's end, of the initial ones."""
-    lrs = [float(group["lr"]) for group in groups]
+    lrs = group_lrs(groups)
     if not any(lrs):
         lrs = [float(group.get("initial_lr", 1.0)) for group in groups]
     largest = max(lrs)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from fuse_lib.optim.checks import group_lrs
 from fuse_lib.optim.fuse import Fuse
 from fuse_lib.optim.options import Options, check_lr
 from fuse_lib.optim.switchover import Always
@@ -54,4 +55,4 @@ class LBFGS(Fuse):
         self._setup(params, defaults, None, Always(), options)
 
     def _first_trial(self) -> float:
-        return max(float(group["lr"]) for group in self.param_groups)
+        return max(group_lrs(self.param_groups))

@@ -48,7 +48,7 @@ def check(name: str, args: dict | None, handover: str, of_history: dict) -> None
     Raises:
         ValueError, TypeError: the message names the argument, its value and what is allowed.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"second_order: got {name!r}; allowed is {', '.join(map(repr, METHODS))}")
     if args is not None and not isinstance(args, dict):
         raise TypeError(f"second_order_args: got {args!r}; allowed is a dict from the names of options to values")

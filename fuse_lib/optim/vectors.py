@@ -58,7 +58,7 @@ class Vectors:
         processes: the others.
 
     Raises:
-        ValueError: the parameters lie on more than one device, or groups differ in "maximize".
+        ValueError: the parameters lie on more than one device, one is of integers, or groups differ in "maximize".
     """
 
     def __init__(self, param_groups: list[dict], decoupled: bool = False, group: object = None) -> None:
@@ -74,6 +74,9 @@ class Vectors:
         self.device = devices.pop() if devices else torch.device("cpu")
         self.dtype = torch.float32
         for p in self.params:
+            if not (p.is_floating_point() or p.is_complex()) or p.dtype.itemsize < 2:
+                raise ValueError(f"params: got one of {p.dtype}; allowed is a floating or complex dtype of 16 bits or "
+                                 "more: leave such parameters out")  # fmt: skip
             real = p.dtype.to_real() if p.is_complex() else p.dtype
             self.dtype = torch.promote_types(self.dtype, real)
         self._shapes = [_real(local(p.detach())).shape for p in self.params]

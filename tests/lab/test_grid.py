@@ -113,6 +113,26 @@ def test_a_kept_run_that_lacks_a_column_is_still_read(tmp_path):
     assert all(math.isnan(row["test_accuracy_500"]) for row in rows_of(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("ending", "content"),
+    [("csv", b""), ("csv", b"\xff\xfe"), ("csv", None), ("csv", "half a line"), ("json", b""), ("json", b"{")],
+)
+def test_a_damaged_record_is_named_with_the_way_out(tmp_path, ending, content):
+    """By a full disk or half a copy; we leave whole files."""
+    settings = Settings(dataset="digits", model="linear", batch=100, passes=1, points=2)
+    rows = grid([settings], tmp_path, workers=0, progress=False)
+    path = tmp_path / "runs" / f"{settings.run_id}.{ending}"
+    whole = path.read_bytes()
+    if content is None:  # cut between two lines
+        content = whole[: whole.rindex(b"\n", 0, -1) + 1]
+    path.write_bytes(whole[:-30] if content == "half a line" else content)
+    with pytest.raises(ValueError, match=rf"{settings.run_id}.{ending}: no whole record .*; delete {settings.run_id}"):
+        grid([settings], tmp_path, workers=0, progress=False)
+    path.with_suffix(".csv").unlink()
+    again = grid([settings], tmp_path, workers=0, progress=False)
+    assert again.drop(columns="seconds").equals(rows.drop(columns="seconds"))
+
+
 def test_rows_of_a_run_under_way_are_readable(tmp_path):
     folder = records.Folder(tmp_path)
     seen = []

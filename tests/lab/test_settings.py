@@ -65,6 +65,8 @@ def test_settings_cannot_be_changed():
         ({"l2": -1}, "l2: got -1; allowed is a finite number ≥ 0"),
         ({"seed": 1.5}, "seed: got 1.5"),
         ({"seed": True}, "seed: got True"),
+        ({"seed": 10**20}, "seed: got 100000000000000000000; allowed is an integer ≥ 0, below 2⁶³"),
+        ({"model_seed": 2**63}, "model_seed: got 9223372036854775808; allowed"),
         ({"batch": 0}, "batch: got 0"),
         ({"passes": 0}, "passes: got 0"),
         ({"points": 0}, "points: got 0"),

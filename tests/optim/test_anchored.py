@@ -126,6 +126,43 @@ def test_the_inner_function_and_its_gradient_belong_together():
         f.w.copy_(full)
 
 
+def test_complex_parameters_take_the_same_path_as_their_real_parts():
+    generator = torch.Generator().manual_seed(2)
+    data = torch.randn(N, 3, 2, generator=generator, dtype=torch.float64) + 3
+    z = torch.nn.Parameter(torch.zeros(3, dtype=torch.complex128))
+    w = torch.nn.Parameter(torch.zeros(3, 2, dtype=torch.float64))
+    paths = []
+    for p, real in ((z, torch.view_as_real), (w, lambda t: t)):
+
+        def batch_closure(rows, p=p, real=real):
+            p.grad = None
+            off = real(p) - data[rows]
+            loss = torch.log1p(off.square().sum((1, 2))).mean()
+            loss.backward()
+            return loss
+
+        opt = AnchoredLBFGS([p], batch_closure, N)
+        paths.append([(opt.step(), real(p.detach().clone()))[1] for _ in range(3)])
+    for a, b in zip(*paths, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_sparse_gradients_are_the_same_as_dense_ones():
+    rows_of, paths = torch.arange(N) % 7, []
+    for sparse in (False, True):
+        table = torch.nn.Embedding.from_pretrained(torch.zeros(7, 2), freeze=False, sparse=sparse)
+
+        def batch_closure(rows, table=table):
+            table.zero_grad()
+            loss = torch.cosh(table(rows_of[rows]) - rows_of[rows, None] / 7).mean()
+            loss.backward()
+            return loss
+
+        opt = AnchoredLBFGS(table.parameters(), batch_closure, N)
+        paths.append([(opt.step(), table.weight.detach().clone())[1] for _ in range(4)])
+    assert all(torch.equal(a, b) for a, b in zip(*paths, strict=True))
+
+
 def test_no_round_ends_higher_than_it_began():
     f = Problem(n=60)  # six rows a batch in six variables: overfits at once
     opt = f.optimizer(share=0.1, evals=30, trust=0.0)
@@ -152,6 +189,25 @@ def test_a_batch_that_is_not_believed_grows_to_all_rows_and_the_point_goes_back(
     assert refused
     assert sizes == sorted(sizes)
     assert sizes[-1] == 60
+
+
+def test_on_all_rows_no_point_is_evaluated_twice_where_losses_are_alike():
+    """Among points of one loss the search takes the flattest."""
+    f = Problem(torch.float32)
+    sound, seen = f.batch_closure, []
+
+    def coarse(rows):
+        assert not any(torch.equal(f.w, w) for w in seen)
+        seen.append(f.w.detach().clone())
+        return sound(rows).bfloat16()
+
+    opt = AnchoredLBFGS([f.w], coarse, N, share=1.0, evals=3)
+    for _ in range(30):
+        done = opt.step()
+        assert done.loss_after <= done.loss
+        if done.stop_reason:
+            break
+    assert done.stop_reason == "converged"
 
 
 def test_rows_that_are_all_alike_need_no_growth():
@@ -200,6 +256,32 @@ def test_a_state_does_not_share_memory():
     assert torch.equal(before["grads"][0], state["anchor"]["grads"][0])
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("generator"),
+        lambda state: state.pop("anchor"),
+        lambda state: state.update(batch="all"),
+        lambda state: state.update(batch=0),
+        lambda state: state["inner"].pop("param_groups"),
+        lambda state: state["anchor"].update(x=[torch.zeros(D + 1)]),
+        lambda state: state["anchor"].update(grads=[]),
+        lambda state: state.update(generator=torch.zeros(3)),
+        lambda state: state.clear(),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(damage):
+    f, g = Problem(), Problem()
+    opt, other = f.optimizer(), g.optimizer(seed=5)
+    train(f, opt, 2)
+    state = opt.state_dict()
+    damage(state)
+    with pytest.raises(ValueError, match=r"(state_dict: it is none|rows: got a state of None)"):
+        other.load_state_dict(state)
+    h = Problem()
+    assert all(map(torch.equal, train(g, other, 3), train(h, h.optimizer(seed=5), 3)))
+
+
 def test_the_same_seed_gives_the_same_run_and_another_another():
     runs = [train(f := Problem(), f.optimizer(seed=seed), 3)[-1] for seed in (0, 0, 1)]
     assert torch.equal(runs[0], runs[1])
@@ -218,6 +300,18 @@ def test_a_parameter_that_was_moved_gets_a_new_anchor():
     assert done.loss_after < done.loss
 
 
+def test_a_model_that_was_cast_gets_a_new_anchor():
+    f = Problem(torch.float32)
+    opt = f.optimizer(trust=0.0)
+    opt.step()
+    f.x = f.x.double()
+    f.w.grad = None
+    f.w.data = f.w.data.double()  # as model.double() does; the numbers are the same
+    done = opt.step()
+    assert done.accepted
+    assert f.w.dtype == torch.float64
+
+
 def test_a_start_that_is_not_finite_moves_nothing_and_says_so():
     f = Problem()
     with torch.no_grad():
@@ -226,6 +320,57 @@ def test_a_start_that_is_not_finite_moves_nothing_and_says_so():
     before = f.w.detach().clone()
     assert opt.step().stop_reason == "non_finite"
     assert torch.equal(f.w.nan_to_num(7), before.nan_to_num(7))
+
+
+@pytest.mark.parametrize("fault", ["-inf", "gradient"])
+def test_a_round_does_not_end_where_all_rows_are_not_finite(fault):
+    """The batch saw nothing of it. At such an end no further round could start."""
+    f = Problem()
+    sound = f.batch_closure
+
+    def closure(rows):
+        loss = sound(rows)
+        if len(rows) == N and bool(f.w.any()):
+            if fault == "-inf":
+                return loss * 0 - math.inf
+            f.w.grad[0] = math.nan
+        return loss
+
+    opt = AnchoredLBFGS([f.w], closure, N)
+    for _ in range(8):
+        done = opt.step()
+        assert not done.accepted
+        assert not f.w.any()
+        assert done.stop_reason in (None, "no_progress")
+    assert done.stop_reason == "no_progress"
+
+
+@pytest.mark.parametrize("how", ["forgotten", "frozen"])
+def test_a_closure_that_leaves_no_gradient_is_named_and_moves_nothing(how):
+    """Zeros in its place would say "converged", or stall for ever."""
+    f = Problem()
+    opt = f.optimizer()
+    opt.step()
+    before = f.w.detach().clone()
+    if how == "frozen":
+        f.w.requires_grad_(False)
+
+    def closure(rows):
+        f.w.grad = None
+        return F.softplus(-f.y[rows] * (f.x[rows] @ f.w)).mean()
+
+    opt.batch_closure = closure
+    with pytest.raises(RuntimeError, match=r"batch_closure: it left no gradient.*allowed"):
+        opt.step()
+    assert torch.equal(f.w, before)
+
+
+def test_groups_that_all_have_lr_0_end_the_loop():
+    f = Problem()
+    opt = AnchoredLBFGS([{"params": [f.w], "lr": 0.0}], f.batch_closure, N)
+    reasons = [opt.step().stop_reason for _ in range(6)]
+    assert reasons[-1] == "lr_zero"
+    assert not f.w.any()
 
 
 @pytest.mark.parametrize("share", [0.1, 1.0])
@@ -253,6 +398,11 @@ BAD = [
     ({"share": 0}, "share: got 0; allowed is 0 < share ≤ 1"),
     ({"share": 1.5}, "share: got 1.5"),
     ({"share": math.nan}, "share: got nan"),
+    ({"share": "0.1"}, "share: got '0.1'; allowed"),
+    ({"share": True}, "share: got True; allowed"),
+    ({"share": torch.ones(2)}, r"share: got tensor\(.*; allowed"),
+    ({"trust": None}, "trust: got None; allowed"),
+    ({"seed": 2**64}, "seed: got 18446744073709551616; allowed"),
     ({"trust": 1}, "trust: got 1; allowed is 0 ≤ trust < 1"),
     ({"evals": 1}, "evals: got 1; allowed is an integer ≥ 2"),
     ({"evals": 2.5}, "evals: got 2.5"),
@@ -268,6 +418,14 @@ def test_what_is_not_allowed_is_said(options, message):
         f.optimizer(**options)
 
 
+@pytest.mark.parametrize(("name", "value"), [("weight_decay", 0.5), ("maximize", True)])
+def test_groups_with_an_objective_of_their_own_are_refused(name, value):
+    """The search would follow it, and the rounds be judged by the plain loss."""
+    f = Problem()
+    with pytest.raises(ValueError, match=rf"params: got a group with {name}={value}; allowed is"):
+        AnchoredLBFGS([{"params": [f.w], name: value}], f.batch_closure, N)
+
+
 def test_what_is_no_function_no_count_or_no_loss_is_said():
     f = Problem()
     with pytest.raises(ValueError, match="rows: got 0; allowed"):
@@ -276,5 +434,8 @@ def test_what_is_no_function_no_count_or_no_loss_is_said():
         AnchoredLBFGS([f.w], 3, N)
     with pytest.raises(TypeError, match="batch_closure: it returned None; allowed"):
         AnchoredLBFGS([f.w], lambda rows: None, N).step()
+    for loss in (torch.tensor(3), torch.tensor(1j), torch.ones(2), 0.5):
+        with pytest.raises(TypeError, match=r"batch_closure: it returned .*; allowed"):
+            AnchoredLBFGS([f.w], lambda rows, loss=loss: loss, N).step()
     with pytest.raises(ValueError, match=r"rows: got a state of 600; allowed is one of 60"):
         Problem(n=60).optimizer().load_state_dict(f.optimizer().state_dict())

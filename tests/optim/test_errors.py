@@ -61,11 +61,45 @@ def test_lbfgs_too(options, name):
         LBFGS(net()[0].parameters(), **options)
 
 
+@pytest.mark.parametrize("lr", [float("nan"), float("inf"), "fast"])
+@pytest.mark.parametrize(("cls", "steps"), [(LBFGS, 0), (LBFGS, 3), (FusePV, 0)])  # FusePV: at its switch
+def test_a_groups_lr_that_is_no_number_is_named_and_moves_nothing(cls, lr, steps):
+    """At the switch it froze the group for the whole phase, and in each search of LBFGS it said "converged"."""
+    model, x, y = net()
+    opt = cls(model.parameters(), **({"switchover": "always"} if cls is FusePV else {}))
+    train(opt, model, x, y, steps, full_batch=True)
+    before = flat(model)
+    opt.param_groups[0]["lr"] = lr
+    with pytest.raises(ValueError, match=r"lr: got .*allowed"):
+        train(opt, model, x, y, 1)
+    assert torch.equal(flat(model), before)
+    opt.param_groups[0]["lr"] = 1.0
+    _, losses = train(opt, model, x, y, 5, full_batch=True)
+    assert losses[-1] < losses[0]
+
+
+def test_a_negative_lr_of_lbfgs_is_none():
+    model, x, y = net()
+    opt = LBFGS(model.parameters())
+    opt.param_groups[0]["lr"] = -1e-18
+    train(opt, model, x, y, 1)
+    assert opt.last_step.stop_reason == "lr_zero"
+
+
 def test_parameters_on_two_devices_are_refused_when_the_optimizer_is_made():
     params = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2, device="meta"))]
     with pytest.raises(ValueError, match=r"params: .*cpu.*meta.*allowed"):
         FusePV(params)
     Fuse(params, switchover="never")  # the first phase alone does not mind
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.float8_e4m3fn])
+@pytest.mark.parametrize("cls", [FusePV, LBFGS])
+def test_parameters_of_integers_are_refused_when_the_optimizer_is_made(cls, dtype):
+    """Quantised layers have them, frozen."""
+    params = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.ones(2).to(dtype), requires_grad=False)]
+    with pytest.raises(ValueError, match=rf"params: got one of {dtype}; allowed"):
+        cls(params)
 
 
 def test_groups_that_differ_in_maximize_are_refused():

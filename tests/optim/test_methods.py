@@ -305,6 +305,7 @@ def test_frozen_parameters_stay_and_groups_of_lr_0_too(method):
     [
         ({"second_order": "newton"}, "second_order", "'newton'"),
         ({"second_order": None}, "second_order", "None"),
+        ({"second_order": ["cg"]}, "second_order", "['cg']"),
         ({"second_order_args": {"lr": 1.0}}, "second_order_args", "'lr'"),
         ({"second_order": "adahessian", "second_order_args": [0.1]}, "second_order_args", "[0.1]"),
         ({"second_order": "adahessian", "second_order_args": {"momentum": 0.9}}, "second_order_args", "'momentum'"),

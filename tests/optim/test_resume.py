@@ -10,6 +10,7 @@ import torch
 from torch import optim
 
 from fuse_lib import LBFGS, Fuse
+from fuse_lib.switchover import Always, AnyOf, Never
 from tests.optim.tools import closure_for, flat, net, train
 
 SWITCH = 6
@@ -264,6 +265,21 @@ def test_everything_saved_is_a_tensor_or_a_number_under_a_parameter():
         assert isinstance(index, int)
         for key, value in entry.items():
             assert isinstance(value, torch.Tensor | int | float), key
+
+
+@pytest.mark.parametrize("saved", ["never", "step:9", "theta:0.5"])
+@pytest.mark.parametrize("rule", ["always", "step:0", AnyOf(Always(), Never())], ids=str)
+def test_a_rule_without_a_first_phase_has_none_after_loading_another_ones_state_either(saved, rule):
+    """After a run of Adam alone the second phase is to go on from there."""
+    model, x, y = net()
+    opt = Fuse(model.parameters(), switchover=saved)
+    train(opt, model, x, y, 3)
+    twin = Fuse(model.parameters(), switchover=rule)
+    with pytest.warns(UserWarning, match="stays in force"):
+        twin.load_state_dict(opt.state_dict())
+    assert twin.phase == "second_order"
+    train(twin, model, x, y, 2)
+    assert (twin.last_step.phase, twin.phase) == ("second_order", "second_order")
 
 
 def test_the_constructors_rule_wins_and_the_latch_is_kept():
