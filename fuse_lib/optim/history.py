@@ -349,7 +349,7 @@ class History:
         """
         self._buffer = buffer
         self._pairs = [] if buffer is None else [pair.unbind() for pair in buffer.unbind()]
-        self._all_rows = None if buffer is None else buffer.view(-1, self.numel)
+        self._all_rows = None if buffer is None else buffer.view(2 * (self.size + 1), self.numel)
 
     def _settle(self, reason: str) -> None:
         """The staged pair, if there is one, waits no longer."""
