@@ -69,7 +69,7 @@ def test_the_optimizers_layers_import_one_way():
     order = [
         "line_search", "direction", "gram", "blocks", "closure", "observation", "report", "processes", "vectors",
         "history", "rule", "checks", "criteria", "schedules", "auto", "switchover", "first_order", "point",
-        "promise", "method", "differences", "quasi_newton", "conjugate_gradients", "newton_cg", "adahessian",
+        "noise", "promise", "method", "differences", "quasi_newton", "conjugate_gradients", "newton_cg", "adahessian",
         "second_order", "second_state", "handover", "plain", "methods", "options", "watch", "checkpoint", "blend",
         "fuse", "lbfgs", "anchored", "__init__",
     ]  # fmt: skip

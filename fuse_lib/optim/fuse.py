@@ -220,7 +220,7 @@ class Fuse(Saved):
             self._collector.left -= 1
             self._theta = 1.0 if self._collector.left else 0.0
             return
-        if self._rule.hard and self._theta == 0.0 and not self._rule.returns:
+        if self._stays():
             return
         theta, decided = self._theta, self._memory.get("decided")
         for observation in seen:
@@ -233,6 +233,10 @@ class Fuse(Saved):
             self._leave()
         if not self._collector.left:
             self._theta = theta
+
+    def _stays(self) -> bool:
+        """Whether this is the second phase for good, so that the rule is not asked any more."""
+        return self._theta == 0.0 and self._rule.hard and not self._rule.returns
 
     # ---- first phase
     def _first_order_step(self, run: Counted | None) -> tuple[object, list[Observation]]:
@@ -267,6 +271,7 @@ class Fuse(Saved):
     # ---- second phase, and the blend
     def _second_order_step(self, run: Counted) -> tuple[object, list[Observation]]:
         report = StepReport(phase=self.phase, theta=self._theta)
+        asked = not self._stays()  # what the rule is told is made only where it listens
         second = self._enter(report)
         start = second.start(run, reuse=self._theta == 0.0)
         value = start.value
@@ -278,7 +283,7 @@ class Fuse(Saved):
         else:
             blend(self._theta, self._first, second, start, run, report)
         self._report = report
-        return value, [self._watch.second_order(self._calls + 1, second, report, run.calls)]
+        return value, [self._watch.second_order(self._calls + 1, second, report, run.calls)] if asked else []
 
     def _iterate(self, second: SecondOrder, start: Point, run: Counted, report: StepReport) -> None:
         """inner_steps iterations on one closure (θ = 0)."""

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fuse_lib.optim.blocks import in_blocks
-from fuse_lib.optim.gram import HOST, Gram, Weights
+from fuse_lib.optim.gram import HOST, Gram, Weights, host_tensor
 
 CHUNK = 1 << 15  # columns widened at a time where the history dtype is narrower: 5 MB of 40 rows; on a GPU 16 times
 
@@ -78,7 +78,7 @@ class History:
         self.damped, self.adaptive = damped, adaptive
         self.weights = weights
         self.gram = Gram(size + 1)
-        self._buffer: Tensor | None = None  # (m + 1, 2, d), s beside y; allocated with the first pair
+        self._hold(None)
         self.staged: Staged | None = None
         self._set_slots([])
 
@@ -108,7 +108,7 @@ class History:
     def allocate(self) -> None:
         if self._buffer is None:
             shape = (self.size + 1, 2, self.numel)
-            self._buffer = torch.zeros(shape, dtype=self.history_dtype, device=self.device)
+            self._hold(torch.zeros(shape, dtype=self.history_dtype, device=self.device))
 
     def clear(self) -> None:
         self._set_slots([])
@@ -119,15 +119,15 @@ class History:
     @property
     def free(self) -> tuple[Tensor, Tensor] | None:
         """The row to spare as (s, y), (d,) each, to write the next pair to; None where it is of a narrower dtype."""
-        if self._free is None and self.history_dtype == self.dtype:
-            self.allocate()
-            self._free = self._buffer[self.spare].unbind()
-        return self._free
+        if self.history_dtype != self.dtype:
+            return None
+        self.allocate()
+        return self._pairs[self.spare]
 
     def stage(self, s: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> Staged:
         """Write a pair into the row to spare, each of its vectors the first minus the second of two, (d,) each."""
         self.allocate()
-        for row, (end, start) in zip(self._buffer[self.spare].unbind(), (s, y), strict=True):
+        for row, (end, start) in zip(self._pairs[self.spare], (s, y), strict=True):
             in_blocks(_write_difference, row, end, start)
         return self.written()
 
@@ -139,7 +139,7 @@ class History:
 
     def staged_vectors(self) -> tuple[Tensor, Tensor]:
         """The staged pair as it is stored, (d,) each, widened."""
-        s, y = self._buffer[self.spare].unbind()
+        s, y = self._pairs[self.spare]
         return s.to(self.dtype), y.to(self.dtype)
 
     def dots(self) -> Sequence[Tensor]:
@@ -153,7 +153,7 @@ class History:
             s, y = s.to(self.dtype), y.to(self.dtype)
             return self.dot(s, s), self.dot(s, y), self.dot(y, y)
 
-        return in_blocks(sums, *self._buffer[self.spare].unbind(), whole=self.weights is not None)
+        return in_blocks(sums, *self._pairs[self.spare], whole=self.weights is not None)
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """aᵀb (this process's share of it), 0-d on the device."""
@@ -198,7 +198,7 @@ class History:
         if verdict.keep:
             if verdict.tau < 1.0:  # y ← τ y + (1 − τ) s/γ, and every product with it
                 tau, rest = verdict.tau, (1.0 - verdict.tau) / self._gamma(ss, sy)
-                s, y = self._buffer[row].unbind()
+                s, y = self._pairs[row]
                 y.copy_(y.to(self.dtype).mul(tau).add_(s.to(self.dtype), alpha=rest))
                 of_y = [tau * a + rest * b for a, b in zip(of_y, of_s, strict=True)]
                 yy = tau * tau * yy + 2 * tau * rest * sy + rest * rest * ss
@@ -235,7 +235,7 @@ class History:
         stored = len(self.slots)
         if stored == 0:
             return 0, 0
-        pairs = [[v.to(self.dtype) for v in self._buffer[i].unbind()] for i in self.slots]
+        pairs = [[v.to(self.dtype) for v in self._pairs[i]] for i in self.slots]
         lengths = torch.stack([self.dot(s, s) for s, _ in pairs])
         columns = torch.stack([self.times(y) for _, y in pairs])
         read = read or (lambda tensors: [t.reshape(-1).tolist() for t in tensors])
@@ -269,8 +269,15 @@ class History:
     def combine(self, weights: Weights, g: Tensor, out: Tensor | None = None) -> Tensor:
         """Σ c_s s + Σ c_y y + c_g g, (d,), written to `out` if it is given."""
         n = self._end
-        c = torch.tensor(weights.c[: 2 * n], dtype=self.dtype, device=self.device)
-        return _combined(self._flat(n), c, torch.empty_like(g) if out is None else out).add_(g, alpha=weights.g)
+        c = host_tensor(weights.c[: 2 * n]).to(self.device, self.dtype)
+        out = torch.empty_like(g) if out is None else out
+
+        def block(out: Tensor, g: Tensor, rows: Tensor) -> tuple[()]:
+            _combined(rows, c, out).add_(g, alpha=weights.g)
+            return ()
+
+        in_blocks(block, out, g, self._flat(n))
+        return out
 
     # ---- checkpoints
     def state(self) -> dict[str, Tensor]:
@@ -315,7 +322,8 @@ class History:
             self.gram.rebuild(slots, sy, yy)
         else:
             self.gram.clear()
-        self._buffer, self._free, self.staged, minimum = None, None, None, 0.0
+        self._hold(None)
+        self.staged, minimum = None, 0.0
         if "scale_and_minimum" in state:  # older states have none; they are of pairs whose scale is the newest one's
             self.gram.gamma, minimum = state["scale_and_minimum"].tolist()
         if staged and S is not None:
@@ -325,7 +333,24 @@ class History:
             self.S.copy_(S)
             self.Y.copy_(Y)
 
+    # ---- pickle and deepcopy
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_pairs", "_all_rows")}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._hold(self._buffer)  # its views, to which pickle would give memory of their own
+
     # ---- inside
+    def _hold(self, buffer: Tensor | None) -> None:
+        """Keep the pairs in this buffer, (m + 1, 2, d), s beside y, or in one to be allocated with the first pair.
+
+        Its views are made once: to make one takes as long as a product of short vectors.
+        """
+        self._buffer = buffer
+        self._pairs = [] if buffer is None else [pair.unbind() for pair in buffer.unbind()]
+        self._all_rows = None if buffer is None else buffer.view(2 * (self.size + 1), self.numel)
+
     def _settle(self, reason: str) -> None:
         """The staged pair, if there is one, waits no longer."""
         if self.staged:
@@ -337,12 +362,10 @@ class History:
         self.slots = slots
         self._end = self._rows = max(slots, default=-1) + 1
         self.spare = min(set(range(self._end)).difference(slots), default=self._end)
-        self._free: tuple[Tensor, Tensor] | None = None  # see free
 
     def _flat(self, end: int) -> Tensor:
         """The vectors of the first rows below one another, (2 · rows, d): s, y, s, y, …"""
-        buffer = self._buffer if end > self.size else self._buffer[:end]
-        return buffer.view(2 * end, self.numel)
+        return self._all_rows if end > self.size else self._all_rows[: 2 * end]
 
     def _gamma(self, ss: float, sy: float) -> float:
         """The scale γ of H₀ = γI, before a pair with these products is added."""

@@ -67,7 +67,7 @@ def search(
     max_evals: int = 25,
     c1: float = 1e-4,
     c2: float = 0.9,
-    noise: float = 0.0,
+    noise: float | Callable[[], float] = 0.0,
 ) -> Result:
     """Find a step along a descent direction.
 
@@ -77,7 +77,8 @@ def search(
         first: the first trial step, > 0 (1 is right for a quasi-Newton direction).
         max_evals: the search ends with the best sample seen after this many calls of phi.
         c1, c2: the Wolfe constants, 0 < c1 < c2 < 1.
-        noise: the rounding error of φ, in the units of φ.
+        noise: the rounding error of φ, in the units of φ, or a function that computes it. It is not asked where the
+            first trial passes the strong Wolfe conditions, as most do.
 
     Returns:
         Result. Its best sample is never above the start.
@@ -92,13 +93,16 @@ def search(
     trial = min(first, LONGEST)
     evals = 0
     status = ""
-    while evals < max_evals and not status:
+    while evals < max_evals:
         new = phi(trial)
         evals += 1
         if better(new, best):
             best = new
         if new is best or not _decreases(start, best, c1):  # else the search goes on around the better sample
             status = _accepted(start, new, c1, c2, noise)
+            if status:
+                break
+        noise = noise() if callable(noise) else noise
         previous, (low, high) = low, _bracket(start, low, high, new, c1, noise)
         if high is None:
             trial = _extrapolate(previous, low)
@@ -127,8 +131,8 @@ def _accepted(start: Sample, new: Sample, c1: float, c2: float, noise: float) ->
         return ""
     if _decreases(start, new, c1) and abs(new.slope) <= -c2 * start.slope:
         return "wolfe"
-    in_noise = start.f - noise <= new.f <= start.f
-    if in_noise and (2 * c1 - 1) * start.slope >= new.slope >= c2 * start.slope:
+    slope_is_right = (2 * c1 - 1) * start.slope >= new.slope >= c2 * start.slope
+    if slope_is_right and new.f <= start.f and start.f - (noise() if callable(noise) else noise) <= new.f:
         return "approximate"
     return ""
 

@@ -64,7 +64,7 @@ class Method:
 
     # ---- a point is looked at
     def wanted(self, point: Point) -> dict[str, Tensor]:
-        """Inner products to be read along with the point, by name (not "gg", "gx", "norm_sq", "moved", "penalty")."""
+        """Inner products to be read with the point, by name (not "gg", "noise", "norm_sq", "moved", "penalty")."""
         return {}
 
     def seen(self, point: Point, read: dict[str, list[float]]) -> None:

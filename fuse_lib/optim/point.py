@@ -19,7 +19,7 @@ class Point:
     gradient: there. f, loss_read, grad_norm, gg: objective, loss, ‖g‖ of the plain gradient and gᵀg in the
         metric's variables on the host, once they were read.
     yy: ‖y‖² of the step that ended here, 0-d on the device, and yy_read, it on the host, if a search found them.
-    gx: Σ (g_i x_i)², 0-d on the device, where it is known.
+    for_noise: what is to be read for the noise (see noise.py), 0-d on the device, where it is known.
     look: how many points had been looked at when this one was, itself included; 0 if it was not.
     pair: the staged pair that ends here, if it starts where the last look was.
     """
@@ -34,7 +34,7 @@ class Point:
     gg: float = math.nan
     yy: Tensor | None = None
     yy_read: float = math.nan
-    gx: Tensor | None = None
+    for_noise: Tensor | None = None
     look: int = 0
     pair: Staged | None = None
 

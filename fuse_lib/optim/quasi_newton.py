@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import sub
 
 import torch
 from torch import Tensor
 
+from fuse_lib.optim import noise
 from fuse_lib.optim.blocks import in_blocks
 from fuse_lib.optim.gram import HOST
 from fuse_lib.optim.history import History, Staged
@@ -52,10 +54,8 @@ class QuasiNewton(Method):
         history = self.history
         before, self.of_g = self.of_g, history.padded(read["of_g"])
         if history.staged:
-            if self._chained(point):
-                of_y = [a - b for a, b in zip(self.of_g, before, strict=True)]
-            else:
-                of_y = history.padded(read["of_y"])
+            chained = self._chained(point)
+            of_y = list(map(sub, self.of_g, before)) if chained else history.padded(read["of_y"])
             of_s = history.padded(read["of_s"]) if history.damped else None
             history.add([read[name][0] for name in ("ss", "sy", "yy")], self.of_g, of_y, of_s)
         self.looks += 1
@@ -87,16 +87,16 @@ class QuasiNewton(Method):
                 vectors.give(found.y)
             return
         s, y = history.free
-        ss, sy, end.gx = in_blocks(
+        ss, sy, end.for_noise = in_blocks(
             self._step_sums, end.x, start.x, s, y, end.gradient.vector, whole=vectors.weights is not None
         )
         self._chain(start, end, history.written((ss, sy, end.yy), found.minimum))
 
     def _step_sums(self, x: Tensor, x0: Tensor, s: Tensor, y: Tensor, g: Tensor) -> tuple[Tensor, ...]:
-        """s ← x − x0, and sᵀs, sᵀy, Σ (g_i x_i)²."""
+        """s ← x − x0, and sᵀs, sᵀy, and what is to be read for the noise."""
         torch.sub(x, x0, out=s)
         dot = self.vectors.dot
-        return dot(s, s), dot(s, y), self.vectors.products(g, x)[0]
+        return dot(s, s), dot(s, y), *noise.wanted(self.vectors, g, x)
 
     def remember(self, start: Point, end: Point) -> Staged:
         return self._chain(start, end, self._stage(start, end))

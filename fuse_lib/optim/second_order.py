@@ -21,6 +21,8 @@ from fuse_lib.optim.blocks import in_blocks
 from fuse_lib.optim.history import History
 from fuse_lib.optim.line_search import Sample, better, search
 from fuse_lib.optim.method import Direction, Evaluate, Method
+from fuse_lib.optim.noise import Noise
+from fuse_lib.optim.noise import wanted as wanted_for_noise
 from fuse_lib.optim.point import Point, Search
 from fuse_lib.optim.vectors import Gradient, Vectors, in_range
 
@@ -44,7 +46,7 @@ class SecondOrder:
     at_known: bool = False
     failures: int = 0
     promise_checked: bool = False
-    _gx: float = field(init=False, default=math.nan, repr=False)  # see _noise
+    _of_noise: float = field(init=False, default=math.nan, repr=False)  # what was read for it; see noise.py
 
     @property
     def history(self) -> History | None:
@@ -118,7 +120,7 @@ class SecondOrder:
         if moved is True:
             return False
         wanted = self.method.wanted(point)
-        wanted["gx"] = self._squares(point) if point.gx is None else point.gx
+        wanted["noise"] = self._for_noise(point) if point.for_noise is None else point.for_noise
         if isinstance(moved, Tensor):
             wanted["moved"] = moved
         if math.isnan(point.gg):  # else both are known from the search that ended here
@@ -144,16 +146,13 @@ class SecondOrder:
             point.grad_norm = math.sqrt(norm_sq) if norm_sq >= 0 else math.nan
         penalty = read["penalty"][0] if "penalty" in read else 0.0
         point.f, point.loss_read = self.vectors.objective(loss, penalty), loss
-        gx, wide = read["gx"][0], self.vectors.wide
-        if not in_range(gx) and g.dtype != wide:
-            terms = g.to(wide) * self.vectors.inward(point.x).to(wide)
-            gx = self._in_range(gx, terms, terms)
-        self._gx = math.sqrt(max(gx, 0.0))
+        self._of_noise = read["noise"][0]
 
-    def _squares(self, point: Point) -> Tensor:
-        """Σ (g_i x_i)², 0-d, for `_noise`."""
+    def _for_noise(self, point: Point) -> Tensor:
+        """What is to be read of a point for its noise, 0-d."""
         g, x = point.gradient.vector, self.vectors.inward(point.x)
-        return in_blocks(self.vectors.products, g, x, whole=self.vectors.weights is not None)[0]
+        whole = self.vectors.weights is not None
+        return in_blocks(lambda g, x: wanted_for_noise(self.vectors, g, x), g, x, whole=whole)[0]
 
     # ---- one iteration
     def iterate(self, start: Point, evaluate: Evaluate, max_evals: int, first_trial: float = 1.0) -> Search:
@@ -225,7 +224,7 @@ class SecondOrder:
                 best, best_sample = last, sample
             return sample
 
-        noise = self._noise(start)
+        noise = Noise(vectors, start, self._eps(start.loss), self._of_noise)
         try:
             result = search(phi, best_sample, first, max_evals=max_evals, c2=self.method.curvature, noise=noise)
         except BaseException:
@@ -233,7 +232,7 @@ class SecondOrder:
             raise
         if result.status == "failed":
             vectors.restore(start.x)
-            return Search(start, start, 0.0, self._failed(-slope, first, noise, result.evals, max_evals))
+            return Search(start, start, 0.0, self._failed(-slope, first, noise(), result.evals, max_evals))
         self.failures = 0
         if best is not last:
             vectors.move(start.x, result.best.t, outward)
@@ -241,8 +240,9 @@ class SecondOrder:
             torch.sub(best.gradient.vector, start.gradient.vector, out=y)
         best.x = vectors.position(out=p)  # p is not needed any more
         # One step that gains nothing may be a bad step; if nothing was to be expected of it either, this is the end.
-        gained_nothing = start.f - best.f <= noise and best.grad_norm >= 0.5 * start.grad_norm
-        converged = gained_nothing and -slope * first <= 4.0 * noise
+        gained, expected = start.f - best.f, -slope * first
+        converged = best.grad_norm >= 0.5 * start.grad_norm and gained <= noise.at_most
+        converged = converged and expected <= 4.0 * noise.at_most and gained <= noise() and expected <= 4.0 * noise()
         fall = slope - best_sample.slope  # of the slope, ≥ 0 where there is no curvature along p
         minimum = best_sample.t * slope / fall if fall < 0 else 0.0
         return Search(start, best, result.best.t, "converged" if converged else None, y, minimum, slope)
@@ -333,13 +333,6 @@ class SecondOrder:
     def loss_of(self, point: Point) -> Tensor | float:
         """The loss of a point that was not looked at; averaged now where other processes have theirs."""
         return point.loss if self.vectors.processes.alone else self.vectors.read([], [point.loss])[0][0]
-
-    def _noise(self, start: Point) -> float:
-        """How far the computed loss may be off: the rounding of f itself, and that of x seen through the gradient.
-
-        The latter, ε sqrt(Σ (g_i x_i)²) if the x_i are rounded independently, is what remains where the minimum is 0.
-        """
-        return self._eps(start.loss) * max(abs(start.f), self._gx if math.isfinite(self._gx) else 0.0)
 
     def _eps(self, loss: Tensor | float) -> float:
         """The rounding error of a loss, relative to it. A Python float says nothing; the parameters do."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -319,3 +321,18 @@ def test_a_state_that_does_not_fit_is_an_error_and_changes_nothing(name, make_me
         memory.history.load(*misfit(name, filled(make_memory, 5).history))
     assert all(torch.equal(a, b) for a, b in zip(before.values(), memory.history.state().values(), strict=True))
     assert torch.equal(memory.history.S, rows)
+
+
+@pytest.mark.parametrize("copied", [lambda h: pickle.loads(pickle.dumps(h)), copy.deepcopy])
+def test_a_copy_writes_its_pairs_to_its_own_buffer(copied, make_memory):
+    memory = make_memory(size=3, numel=5)
+    for k in range(5):
+        memory.look(torch.ones(5, dtype=torch.float64), *(k + torch.ones(2, 5, dtype=torch.float64)))
+    history = copied(memory.history)
+    s, y = history.free
+    s.fill_(7.0)
+    y.fill_(8.0)
+    assert (history.S[history.spare] == 7.0).all()
+    assert (history.Y[history.spare] == 8.0).all()
+    assert not (memory.history.S == 7.0).any()
+    assert torch.equal(history.times(s)[2 * history.slots[0] :][:1], history.S[history.slots[0]].dot(s).reshape(1))

@@ -442,3 +442,21 @@ def test_the_search_knows_no_tensor():
     imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported <= {"__future__", "math", "collections.abc", "typing"}
+
+
+def test_the_noise_is_computed_once_and_only_where_it_may_decide():
+    asked = []
+
+    def noise():
+        asked.append(1e-9)
+        return asked[-1]
+
+    def phi(t):
+        return Sample(t, (t - 1) ** 4 + 0.1 * t, 4 * (t - 1) ** 3 + 0.1)
+
+    assert search(phi, phi(0.0), 1.0, noise=noise).status == "wolfe"
+    assert not asked
+    found = search(phi, phi(0.0), 40.0, noise=noise)
+    assert found.evals > 2
+    assert len(asked) == 1
+    assert found == search(phi, phi(0.0), 40.0, noise=1e-9)

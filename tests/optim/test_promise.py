@@ -124,3 +124,24 @@ def test_gradients_that_are_not_cleared_are_named(after):
         opt.step(closure)
     with pytest.raises(RuntimeError, match=r"full_batch=True.*the same loss .* other gradients.*clear them"):
         opt.step(closure)
+
+
+@pytest.mark.parametrize("special", [0.0, float("inf")])
+@pytest.mark.parametrize("d", [7, 20_001])
+def test_a_parameter_that_was_moved_by_its_last_bit_is_noticed(special, d):
+    x = torch.nn.Parameter(torch.linspace(1.0, 2.0, d))
+    x.data[0] = special  # it has no part in the loss
+
+    def closure():
+        opt.zero_grad()
+        loss = ((x[1:] - 3.0) ** 4).sum()
+        loss.backward()
+        return loss
+
+    opt = LBFGS([x], full_batch=True)
+    for _ in range(3):
+        opt.step(closure)
+    vectors, known = opt._second.vectors, opt._second.known
+    assert vectors.moved(known.x) is False
+    x.data[-1] = torch.nextafter(x.data[-1], torch.tensor(9.0))
+    assert vectors.moved(known.x) is True
