@@ -346,8 +346,8 @@ plots.show(fig, alt="Cost of the automatic rule over that of the best fixed swit
            "Adam alone lies to the right of it, mostly at 2 to 12 and once near 20, but on burgers to the left.")
 
 # %% [markdown]
-# **What you see.** Answer **b**, on 16 of the 22: without noise the best point is at once or after three steps, much as in notebook 09. On the other six
-# it is after 10 to 100 steps: four of the physics losses, the net that fits a sine, and the tanh net on the digits.
+# **What you see.** Answer **b**, on 19 of the 22. On 16 the best point is at once or after three steps, much as in notebook 09; on the tanh net on the digits,
+# *oscillator* and *reaction* it is after 10. Only on *convection*, *burgers* and the net that fits a sine it is after 30 or 100.
 #
 # **`auto` costs 7 % more than the best fixed point in the mean**: 1.07 [1.03, 1.12] times as many evaluations. On the tasks of its design it is 4 %, on the
 # held-out ones 11 % [2, 20].
