@@ -447,8 +447,8 @@ plots.show(fig, alt="Gap over passes on five data sets for Adam tuned for each b
 # set). They pay for coarse gaps only.
 #
 # Now the goals, one by one. The table has the passes of Adam and the anchored optimizer over those of L-BFGS alone, in its two forms, with 95 % intervals.
-# The goals are 0.6 to a gap of 1e-3 and 0.7 to 1e-4. The last column is the gap from which it stays ahead of tuned Adam. (Between the budgets that were
-# run, Adam's gap is interpolated on log axes.)
+# The goals are 0.6 to a gap of 1e-3 and 0.7 to 1e-4. The last column is the gap from which it stays ahead of tuned Adam. (That is for seed 0. Between
+# the budgets that were run, Adam's gap is interpolated on log axes.)
 
 # %%
 def crossing(s):
