@@ -383,7 +383,7 @@ table.loc[[*points, "never", "auto"]].round(2)
 # ### Why it does not look back
 #
 # Where `auto` began too early, could it not return to Adam later? We stopped L-BFGS after 40, 80 and 160 evaluations, and from there either let it go on, or
-# let Adam take over, with its old moments or as a new Adam. (20 tasks: on the other two L-BFGS has come to its end by then.)
+# let Adam take over, with its old moments or as a new Adam, at the same learning rate. (20 tasks: on the other two L-BFGS has come to its end by then.)
 
 # %%
 way = pd.read_csv(data.bundled("results/16_back.csv"))
@@ -449,7 +449,7 @@ plots.show(fig, alt="Final training loss over Adam's on eight tasks: the automat
 # learning rate, it took it.
 #
 # The constant rate is hard to beat on the training loss: cosine decay is worse on six of the eight (on one of them with an interval that reaches below 1). It
-# might do better with larger rates: on four of the tasks, the linear ones, the largest of its five was the best.
+# might do better with larger rates: on four of the tasks, the linear ones, the largest of its five was the best (as it was for the constant rate on three).
 #
 # **Quick check 16.4** A trial of L-BFGS on one minibatch lowers that batch's loss by half. That shows that **(a)** the second phase pays here;
 # **(b)** nothing yet; **(c)** something is wrong.
@@ -520,7 +520,7 @@ print(f"your rule: loss {own.loss.iloc[-1]:.3f} after {len(own)} evaluations, {i
 # - **Signals have limits.** A signal of the first phase can tell noise from its absence at best. How fast the second phase is, only the second phase tells.
 #   On minibatches the question is not what a step gained, but what of it is left on the next batch.
 # - **Look before you switch.** Within 60 evaluations of going back, Adam is lower than L-BFGS going on in at most 5 of 273 cases. (Whether it pays to run Adam
-#   for longer, and then L-BFGS again, was not tried.)
+#   for longer, or at a smaller rate, and then L-BFGS again, was not tried.)
 # - **Still open**: a sign of the valleys that Adam leaves and L-BFGS does not, and that comes before the sixth step; trials on large batches at tuned
 #   learning rates.
 #
