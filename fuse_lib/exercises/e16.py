@@ -83,7 +83,7 @@ EXERCISES = (
         "16.3",
         Number(
             50 / 203,
-            "50 of 203. With more trials the share falls: each wait is as long as all before together, and a trial is always ten.",
+            "50 of 203. With more trials the share falls: the waits double, and a trial is always ten.",
             [
                 (50 / 153, "that is in units of the first-order evaluations alone; all evaluations are 153 + 50."),
                 (10 / 90, "that is the last trial with its own wait; the earlier ones were made as well."),
