@@ -10,6 +10,7 @@ from fuse_lib.claims.core import DATASETS, Claim, Finding, below, unsigned
 from fuse_lib.lab.statistics import geometric_mean, interval
 
 GOALS = {"passes 1e-03": 0.6, "passes 1e-04": 0.7}
+ROUNDING = 1e-9  # 63 passes over 105 are 0.6, and a little more in floating point
 HEAD = list(GOALS)[-1]
 OURS, FULL = "Adam, then anchored", "Adam, then full-batch L-BFGS"
 PLAIN, SVRG = "same-batch pairs", "SVRG, Hessian-vector pairs"
@@ -54,7 +55,7 @@ def fewer_passes(runs: pd.DataFrame) -> Finding:
         for name in sorted(least.index, key=list(DATASETS).index):
             ours = runs[(runs.dataset == name) & (runs.recipe == OURS)]
             found = {g: (ours[g] / least.loc[name, g]).dropna() for g in GOALS}
-            met[measure, name] = all(len(v) == len(ours) and v.mean() <= GOALS[g] for g, v in found.items())
+            met[measure, name] = all(len(v) == len(ours) and v.mean() <= GOALS[g] + ROUNDING for g, v in found.items())
             numbers.append(f"{DATASETS[name]} {', '.join(unsigned(interval(v)) for v in found.values())}")
             means.append(found[HEAD].mean())
         so_many = sum(fine for (what, _), fine in met.items() if what == measure)
