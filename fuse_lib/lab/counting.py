@@ -33,7 +33,8 @@ class Counting:
     Attributes:
         reads: host synchronisations: values of device tensors that the host waited for. `torch.equal` does not count:
             our second phase calls it on a CPU, and packs the comparison into another read on a GPU.
-        kernels: operations on device tensors, but for views. A GPU launches about one kernel for each.
+        kernels: operations on device tensors, but for views. A GPU launches about one kernel for each; of our second
+            phase five more an iteration than are counted on a CPU, where it compares and estimates noise with less.
         bytes: of the storages that were made since and are still in use.
         peak: the most there were at a time.
 
