@@ -95,7 +95,7 @@ class Backlog:
         return rows
 
     def load(self, rows: Tensor | None, queued: int) -> None:
-        """Take over what `state` gave. (Before version 0.2 it had the first two columns only.)"""
+        """Take over what `state` gave. (Older states have the first two columns only.)"""
         if rows is not None and rows.shape[1] < 4:
             rows = torch.cat([rows, rows.new_full((len(rows), 4 - rows.shape[1]), math.nan)], 1)
         self._rows = [] if rows is None else list(rows[:queued].clone())

@@ -9,7 +9,7 @@ from fuse_lib.optim.vectors import Vectors
 
 
 class BrokenPromise(RuntimeError):
-    """full_batch=True was promised, but two calls of the closure at one point gave different losses."""
+    """full_batch=True was promised, but two calls of the closure at one point gave different losses or gradients."""
 
 
 def check(vectors: Vectors, one: Point, other: Point, eps: float, what: str) -> bool:
@@ -32,12 +32,19 @@ def check(vectors: Vectors, one: Point, other: Point, eps: float, what: str) -> 
     same_loss = abs(f2 - f1) <= tolerance * max(abs(f1), abs(f2))
     same_gradient = off <= min(1e3 * tolerance, 0.1) ** 2 * size
     if not (same_loss and same_gradient):  # NaN is not the same
-        cleared = "other gradients (does the closure clear them before backward?)"
-        gave = f"the same loss {f1!r} but {cleared}" if same_loss else f"the losses {f1!r} and {f2!r}"
         raise BrokenPromise(
-            f"full_batch=True: {what} gave {gave} at the same parameters. The closure must "
+            f"full_batch=True: {what} gave {_gave(f1, f2, same_loss)} at the same parameters. The closure must "
             "be the same function each time: no dropout (call model.eval(), or fix the mask), no batch norm whose "
             "statistics move, no resampling of the batch or of collocation points, inside the closure or from one "
             "step to the next. Otherwise leave full_batch=False"
         )
     return True
+
+
+def _gave(f1: float, f2: float, same_loss: bool) -> str:
+    """What the two calls gave. Gradients that are not cleared leave the loss as it is, to the last bit."""
+    if f1 == f2:
+        return f"the same loss {f1!r} but other gradients (does the closure clear them before backward?)"
+    if same_loss:
+        return f"nearly the same losses {f1!r} and {f2!r}, but other gradients"
+    return f"the losses {f1!r} and {f2!r}"

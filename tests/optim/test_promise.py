@@ -126,6 +126,26 @@ def test_gradients_that_are_not_cleared_are_named(after):
         opt.step(closure)
 
 
+def test_nearly_the_same_losses_with_other_gradients_are_both_named():
+    """Such as a term that is next to nothing but steep; that the gradients were not cleared is no guess then."""
+    x, calls = torch.nn.Parameter(torch.ones(2, dtype=torch.float64)), []
+    opt = LBFGS([x], full_batch=True)
+
+    def closure():
+        opt.zero_grad()
+        calls.append(1.0 + 1e-14 * len(calls))
+        loss = x.square().sum()
+        loss.backward()
+        x.grad *= len(calls)
+        return loss * calls[-1]
+
+    with pytest.raises(
+        RuntimeError, match=r"nearly the same losses 2\.0 and 2\.00000\d+, but other gradients"
+    ) as caught:
+        opt.step(closure)
+    assert "clear" not in str(caught.value)
+
+
 @pytest.mark.parametrize("special", [0.0, float("inf")])
 @pytest.mark.parametrize("d", [7, 20_001])
 def test_a_parameter_that_was_moved_by_its_last_bit_is_noticed(special, d):
