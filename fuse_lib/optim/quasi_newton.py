@@ -174,6 +174,8 @@ class QuasiNewton(Method):
 
     def load(self, numbers: dict, vectors: dict[str, Tensor], known: Point | None) -> None:
         of_g = numbers["of_g"]
+        if of_g.dim() == 2 and of_g.shape[0] != self.history.size + 1:
+            raise ValueError(f"it was saved with history_size={of_g.shape[0] - 1}")
         if tuple(of_g.shape) != (self.history.size + 1, 2):
             raise ValueError(f"state_dict: its of_g has shape {tuple(of_g.shape)}; allowed is (history_size + 1, 2)")
         self.history.load(numbers, vectors.get("S"), vectors.get("Y"), bool(int(numbers["has_pair"])))
