@@ -25,7 +25,7 @@ from fuse_lib.optim.checkpoint import Saved
 from fuse_lib.optim.closure import Counted, scalar, scalar_or_none
 from fuse_lib.optim.first_order import FirstOrder
 from fuse_lib.optim.observation import Observation
-from fuse_lib.optim.options import Options, check_lr
+from fuse_lib.optim.options import Options, check_lr, names_checked
 from fuse_lib.optim.point import Point
 from fuse_lib.optim.report import StepReport
 from fuse_lib.optim.rule import Decision
@@ -91,6 +91,7 @@ class Fuse(Saved):
     ('second_order', True)
     """
 
+    @names_checked
     def __init__(
         self,
         params,
@@ -122,7 +123,7 @@ class Fuse(Saved):
         )  # fmt: skip
         check_lr(lr)
         first = FirstOrder(first_order, params, lr, {} if first_order_args is None else first_order_args)
-        rule = parse(switchover)
+        rule = self._taken(parse(switchover))
         if handover == "metric" and not first.has_second_moments():
             raise ValueError(f"handover: got 'metric'; allowed with {first.name}, which keeps no second moments, is "
                              "'none', 'pairs' or 'both'")  # fmt: skip
@@ -130,6 +131,10 @@ class Fuse(Saved):
             raise ValueError(f"handover: got 'metric'; with switchover {str(rule)!r} no first-order step comes before "
                              "the second phase, so allowed is 'none', 'pairs' or 'both'")  # fmt: skip
         self._setup(first.optimizer.param_groups, first.optimizer.defaults, first, rule, options)
+
+    def _taken(self, rule: Rule) -> Rule:
+        """The rule, where this class takes it; ValueError otherwise."""
+        return rule
 
     def _setup(self, groups, defaults: dict, first: FirstOrder | None, rule: Rule, options: Options) -> None:
         self._first, self._rule, self._options = first, rule, options
@@ -383,21 +388,33 @@ class Fuse(Saved):
 class FusePV(Fuse):
     """Fuse with a hard switch: the paper's FUSE-PV (Algorithm 4). Takes criteria only, no θ schedules.
 
-    The arguments are those of `Fuse`: params, lr, and by keyword switchover, first_order, first_order_args,
-    handover, history_size, line_search, inner_steps, max_evals, full_batch, skip_nonfinite, check_every,
-    history_dtype, process_group, damped, scaling, second_order, second_order_args.
+    The arguments are those of `Fuse`, which explains them all. The ten that are used most:
+
+    Args:
+        params: parameters, named parameters or groups, as for any torch optimizer.
+        lr: of the first phase.
+        switchover: when to switch: "auto", "step:500", "gradnorm:1e-3:50", … (see `fuse_lib.switchover`), or a `Rule`.
+        full_batch: your promise that the closure is one and the same function each time; it saves evaluations.
+        first_order: the first phase's class, such as torch.optim.AdamW.
+        first_order_args: what that class takes beside lr, {"weight_decay": 1e-2}.
+        handover: what the second phase inherits: "none", "pairs", "metric" or "both".
+        history_size: the number of curvature pairs that L-BFGS keeps.
+        max_evals: the most closure calls in one call of `step`, at least 2.
+        process_group: of DistributedDataParallel, torch.distributed.group.WORLD as a rule.
+
+    Raises:
+        ValueError, TypeError: an argument that is not allowed; the message names it, its value and what is.
 
     >>> FusePV([torch.nn.Parameter(torch.zeros(2))], switchover="step:500").phase
     'first_order'
     """
 
-    def __init__(self, params, lr: float | Tensor = 1e-3, **options) -> None:
-        rule = parse(options.pop("switchover", DEFAULT_RULE))
+    def _taken(self, rule: Rule) -> Rule:
         if not rule.hard:
             raise ValueError(
                 f"switchover: got {str(rule)!r}, which blends; allowed for FusePV is a hard rule. Use Fuse"
             )
-        super().__init__(params, lr, switchover=rule, **options)
+        return rule
 
 
 def _valid_theta(theta: object, rule: Rule) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fuse_lib.optim.checks import group_lrs
 from fuse_lib.optim.fuse import Fuse
-from fuse_lib.optim.options import Options, check_lr
+from fuse_lib.optim.options import Options, check_lr, names_checked
 from fuse_lib.optim.switchover import Always
 
 
@@ -23,6 +23,7 @@ class LBFGS(Fuse):
         The others as for `Fuse`.
     """
 
+    @names_checked
     def __init__(
         self,
         params,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec
 
 import torch
 
 from fuse_lib.optim import handover as handovers
 from fuse_lib.optim import methods
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -87,3 +93,23 @@ def check_lr(lr: object) -> None:
         lr = float(lr)
     if not isinstance(lr, int | float) or isinstance(lr, bool) or not 0.0 <= lr < float("inf"):
         raise ValueError(f"lr: got {lr!r}; allowed is a finite number ≥ 0")
+
+
+def names_checked(init: Callable[P, None]) -> Callable[P, None]:
+    """A constructor that says of an unknown keyword which ones there are. Its signature stays as it is.
+
+    (Python's own error names the keyword alone, and the constructors of torch's optimizers take others than ours.)
+    """
+    allowed = list(inspect.signature(init).parameters)[1:]  # after self
+
+    @functools.wraps(init)
+    def checked(self, *args: P.args, **given: P.kwargs) -> None:
+        unknown = {name: value for name, value in given.items() if name not in allowed}
+        if unknown:
+            named, whose = ", ".join(unknown), type(self).__name__
+            hint = f"; options of the first phase go into first_order_args={unknown!r}"
+            raise TypeError(f"{named}: not an argument of {whose}; allowed is any of {', '.join(allowed)}"
+                            + (hint if "first_order_args" in allowed else ""))  # fmt: skip
+        init(self, *args, **given)
+
+    return checked

@@ -1,10 +1,13 @@
 """Bad input: the error names the argument, the value and what is allowed, and changes nothing."""
 
+import inspect
+import pydoc
+
 import pytest
 import torch
 from torch import optim
 
-from fuse_lib import LBFGS, Fuse, FusePV
+from fuse_lib import LBFGS, Fuse, FusePV, switchover
 from tests.optim.tools import flat, net, train
 
 BAD = [
@@ -142,3 +145,43 @@ def test_a_rule_that_answers_nonsense_is_named(theta):
     opt = Fuse(model.parameters(), switchover=Nonsense())
     with pytest.raises(ValueError, match=r"switchover: .*θ = .*allowed"):
         train(opt, model, x, y, 1)
+
+
+@pytest.mark.parametrize(("cls", "hint"), [(Fuse, True), (FusePV, True), (LBFGS, False)])
+@pytest.mark.parametrize("unknown", [{"betas": (0.9, 0.99)}, {"betas": (0.9, 0.99), "foreach": True}], ids=str)
+def test_an_unknown_keyword_is_named_with_the_known_ones_and_where_it_belongs(cls, hint, unknown):
+    with pytest.raises(TypeError, match=r"^betas.*: not an argument of .*allowed is any of params, lr, ") as caught:
+        cls(net()[0].parameters(), history_size=3, **unknown)
+    message = str(caught.value)
+    assert message.startswith(f"{', '.join(unknown)}: not an argument of {cls.__name__}")
+    assert "history_size" in message
+    assert message.endswith(f"first_order_args={unknown}") == hint
+
+
+def test_the_signatures_are_explicit_and_fusepvs_is_that_of_fuse():
+    known = inspect.signature(Fuse)
+    assert inspect.signature(FusePV) == known
+    assert {"switchover", "history_size", "process_group"} <= set(known.parameters)
+    kinds = {p.kind for cls in (Fuse, LBFGS) for p in inspect.signature(cls).parameters.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+    assert "switchover: 'str | Rule' = 'auto'" in pydoc.plain(pydoc.render_doc(FusePV))
+
+
+@pytest.mark.parametrize("reads", [("loss", "los"), ("grad_norm",), "loss"], ids=str)
+@pytest.mark.parametrize("take", [lambda r: FusePV([torch.zeros(2)], switchover=r),
+                                  lambda r: Fuse([torch.zeros(2)], switchover=r),
+                                  lambda r: switchover.AnyOf(switchover.AtStep(3), r),
+                                  lambda r: switchover.AllOf(switchover.AnyOf(r))],
+                         ids=["FusePV", "Fuse", "AnyOf", "AllOf"])  # fmt: skip
+def test_a_rule_that_reads_what_no_observation_has_is_named_when_it_is_taken(take, reads):
+    class Own(switchover.Criterion):
+        def met(self, seen, memory):
+            return False
+
+        def __str__(self):
+            return "Own()"
+
+    Own.reads = reads
+    wrong = reads if isinstance(reads, str) else reads[-1]
+    with pytest.raises(ValueError, match=rf"^switchover: Own\(\) reads '{wrong}'; allowed is .*'loss'"):
+        take(Own())
