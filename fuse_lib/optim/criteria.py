@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fuse_lib.optim.checks import check, check_window, is_integer, is_number
 from fuse_lib.optim.observation import Observation
-from fuse_lib.optim.rule import Criterion, Memory
+from fuse_lib.optim.rule import Criterion, Memory, check_reads
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ class _Combined(Criterion):
     def __init__(self, *criteria: Criterion) -> None:
         for c in criteria:
             check(c, "criteria", "hard rules", isinstance(c, Criterion))
+            check_reads(c)
         check(criteria, "criteria", "at least one hard rule", len(criteria) > 0)
         self.criteria = criteria
 

@@ -84,3 +84,18 @@ class Criterion(Rule):
 
     def _readable(self, seen: Observation) -> bool:
         return all(math.isfinite(getattr(seen, name)) for name in self.reads)
+
+
+def check_reads(rule: Rule) -> None:
+    """Raise where a rule reads what no Observation has. (Its first question would fail, in mid-training.)
+
+    Raises:
+        ValueError: the message names the rule, the name and what is allowed.
+    """
+    allowed, reads = Observation._fields, rule.reads
+    names = ", ".join(map(repr, allowed))
+    if isinstance(reads, str):  # its letters would pass for names
+        raise ValueError(f"switchover: {rule} reads {reads!r}; allowed is a tuple of names, such as ({reads!r},)")
+    for name in reads:
+        if name not in allowed:
+            raise ValueError(f"switchover: {rule} reads {name!r}; allowed is any of {names}")

@@ -29,7 +29,7 @@ from __future__ import annotations
 from fuse_lib.optim.auto import Auto
 from fuse_lib.optim.criteria import AllOf, Always, AnyOf, AtStep, GradientNorm, LossChange, Never
 from fuse_lib.optim.observation import Observation
-from fuse_lib.optim.rule import Criterion, Memory, Rule
+from fuse_lib.optim.rule import Criterion, Memory, Rule, check_reads
 from fuse_lib.optim.schedules import AlignedTheta, ConstantTheta, CosineTheta, LinearTheta
 
 __all__ = [
@@ -52,13 +52,15 @@ def parse(switchover: str | Rule) -> Rule:
     """A rule from its string, for papermill parameters and command lines. A Rule is returned as it is.
 
     Raises:
-        ValueError: the string is none of those allowed; the message lists them.
+        ValueError: the string is none of those allowed, or the Rule reads what no Observation has; the message lists
+            what is.
         TypeError: neither a string nor a Rule.
 
     >>> parse("gradnorm:1e-3:50")
     GradientNorm(zeta=0.001, window=50)
     """
     if isinstance(switchover, Rule):
+        check_reads(switchover)
         return switchover
     if not isinstance(switchover, str):
         raise TypeError(f"switchover: got {switchover!r}; allowed is a Rule or one of\n{ALLOWED}")
