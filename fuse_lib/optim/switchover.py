@@ -4,6 +4,10 @@
 1 is Adam, 0 is L-BFGS, between them the two are blended. A *criterion* answers 1 until it is met
 and 0 from then on (Algorithm 4, FUSE-PV); a *schedule* answers anything in [0, 1].
 
+The strings that name a rule (`parse`, and `switchover=` of the optimizers):
+
+{ALLOWED}
+
 A rule is an immutable description. What it has to remember (a running sum, a latch) lies in a
 plain dict that the optimizer keeps, hands to every question and saves with its own state. So one
 rule can serve many optimizers, two rules are equal when they say the same, and a rule of your own
@@ -46,6 +50,9 @@ ALLOWED = """\
   theta:VALUE                     a constant blend, 0 ≤ VALUE ≤ 1
   theta:linear:N, theta:cosine:N  θ from 1 to 0 in N calls
   theta:aligned[:LOW:HIGH]        θ from the angle between the two steps, in [LOW, HIGH] (0.05, 0.95)"""
+
+if __doc__:  # none under python -OO
+    __doc__ = __doc__.replace("{ALLOWED}", ALLOWED)  # one source for the documentation and the errors
 
 
 def parse(switchover: str | Rule) -> Rule:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import pydoc
 import random
 from itertools import pairwise
 
@@ -436,3 +438,11 @@ def test_huge_values_in_a_window_overflow_nothing():
     memory = rule.memory()
     for k, loss in enumerate([0.0, 1e308, 0.0], 1):
         assert rule.theta(Observation(k, loss=loss), memory) == 1.0
+
+
+@pytest.mark.parametrize("name", ["fuse_lib.switchover", "fuse_lib.optim.switchover"])
+def test_the_modules_documentation_holds_the_table_of_strings(name):
+    module = importlib.import_module(name)
+    shown = pydoc.plain(pydoc.render_doc(module))
+    assert all(line in shown for line in module.ALLOWED.splitlines())
+    assert "{ALLOWED}" not in shown
