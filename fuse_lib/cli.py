@@ -37,6 +37,9 @@ def _run(args: argparse.Namespace) -> int:
     figures = done.with_name(done.stem + "_figures")
     number = len(list(figures.glob("*.png")))
     print(f"notebook  {done}\npage      {done.with_suffix('.html')}\nfigures   {figures}/ ({number})")
+    row = Path(str(values.get("out", "")))  # "" is the folder that we are in, and no file
+    if row.is_file():
+        print(f"row       {row}")
     return 0
 
 

@@ -219,10 +219,12 @@ def collect(folder: Path, table: Path) -> tuple[pd.DataFrame, dict[Path, str]]:
     Returns: the table, and what was wrong with each file that could not be read.
 
     Raises:
-        ValueError: there is no CSV file, or none that can be read.
+        ValueError: there is no CSV file, or none that can be read; or some are a grid's, which hold each row twice.
     """
     found, unreadable = [], {}
-    for file in sorted(folder.rglob("*.csv")):
+    files = sorted(folder.rglob("*.csv"))
+    _refuse_grids(folder, files)
+    for file in files:
         if file.resolve() == table.resolve():
             continue
         try:
@@ -241,6 +243,19 @@ def collect(folder: Path, table: Path) -> tuple[pd.DataFrame, dict[Path, str]]:
     table.parent.mkdir(parents=True, exist_ok=True)
     whole.to_csv(table, index=False)
     return whole, unreadable
+
+
+def _refuse_grids(folder: Path, files: list[Path]) -> None:
+    """Raise where one of the files is a grid's: in its folder, or in `runs` there."""
+    from fuse_lib.lab.records import is_grid
+
+    inside = {place for file in files for place in (file.parent, file.parent.parent) if place.is_relative_to(folder)}
+    for place in filter(is_grid, sorted(inside)):
+        raise ValueError(
+            f"folder: got {folder}, but {place} is the folder of a grid, whose tables, written when its runs have "
+            f"ended, are {place / 'rows.csv'}, all rows, and {place / 'runs.csv'}, a row for each run; allowed is one "
+            "with the CSV files that `-p out=FILE.csv` writes"
+        )
 
 
 def _under_way(target: Path) -> int | str:

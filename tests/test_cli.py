@@ -3,7 +3,8 @@
 import nbformat
 import pytest
 
-from fuse_lib import cli, notebooks
+from fuse_lib import cli, lab, notebooks
+from fuse_lib.lab import records
 
 CELLS = [
     ("markdown", "# 00 · A small notebook", []),
@@ -71,6 +72,18 @@ def test_run_writes_notebook_page_and_figures(folder, tmp_path, capsys):
     assert "<title>00 · A small notebook</title>" in page
     assert (out / "00_small_figures" / "figure_1.png").read_bytes().startswith(b"\x89PNG")
     assert str(out / "00_small.ipynb") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_run_prints_where_it_left_its_row(tmp_path, capsys, writes):
+    row = tmp_path / "a.csv"
+    notebook = nbformat.v4.new_notebook(metadata=KERNEL)
+    notebook.cells.append(nbformat.v4.new_code_cell('out: str = ""  # a CSV file', metadata={"tags": ["parameters"]}))
+    if writes:
+        notebook.cells.append(nbformat.v4.new_code_cell('open(out, "w").write("steps\\n3\\n")'))
+    nbformat.write(notebook, tmp_path / "00_row.ipynb")
+    assert cli.main(["run", str(tmp_path / "00_row.ipynb"), "-p", f"out={row}", "-o", str(tmp_path / "build")]) == 0
+    assert (f"row       {row}" in capsys.readouterr().out.splitlines()) == writes
 
 
 def test_a_failing_cell_is_named_and_the_rest_is_kept(folder, tmp_path, capsys):
@@ -158,3 +171,23 @@ def test_collect_without_a_row_is_an_error(tmp_path, capsys):
     assert cli.main(["collect", str(tmp_path)]) == 2
     assert "-p out=FILE.csv" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", [".", "grids/a"], ids=["the grid's folder", "below"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_collect_refuses_a_grids_folder_and_names_its_tables(tmp_path, capsys, where, ended):
+    """It has every row twice, and runs.csv has none."""
+    out = tmp_path / where
+    folder = records.Folder(out)
+    for seed in range(2):
+        settings = {"dataset": "digits", "seed": seed}
+        row = dict.fromkeys(lab.COLUMNS, 0) | {"run_id": f"run-{seed}", "status": "done"}
+        folder.finish(lab.Result([row], {"run_id": f"run-{seed}", "settings": settings}))
+    if ended:
+        folder.summarise(["run-0", "run-1"])
+    assert cli.main(["collect", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"fuse_lib: folder: got {tmp_path}, but {out} is the folder of a grid")
+    assert str(out / "rows.csv") in said
+    assert str(out / "runs.csv") in said
+    assert not list(tmp_path.rglob("collected.csv"))

@@ -92,6 +92,11 @@ class Folder:
         write(self.out / "runs.csv", self.about(run_ids).to_csv(index=False))
 
 
+def is_grid(folder: Path) -> bool:
+    """Whether this is a grid's folder. Its tables are written last; a grid that goes on, or was killed, has none."""
+    return any((folder / "runs").glob("*.json"))
+
+
 def text(rows: list[Row]) -> str:
     """Rows as CSV. A float is written so that reading it gives the same bits; "nan" and "inf" as Python has them."""
     out = io.StringIO()
