@@ -151,6 +151,8 @@ class Fuse(Saved):
         if not isinstance(rule, Never):
             self._second_phase()  # raises where it could not work
 
+    _warned = False  # of other processes, which is done once; a copy may do it again
+
     # ---- what the user sees
     def __repr__(self) -> str:
         o = self._options
@@ -327,14 +329,27 @@ class Fuse(Saved):
         self._entered = True
         if (handed_over := second.method.measure()) is not None:
             report.set(handed_over=handed_over)
+        self._warn(second)
+        return second
+
+    def _warn(self, second: SecondOrder) -> None:
+        """Of what is likely not meant, when the second phase begins."""
         decayed = any(group.get("weight_decay", 0) for group in self.param_groups)
         if decayed and self._decoupled():
             warnings.warn(
                 f"{self._first.name}'s decoupled weight decay belongs to no objective: the second phase leaves it "
                 "out. Add λ/2·‖x‖² to the loss if it should count",
-                stacklevel=6,
+                stacklevel=7,
             )
-        return second
+        if not self._warned and second.vectors.processes.unnamed():
+            self._warned = True
+            warnings.warn(
+                "process_group: got None, but torch.distributed runs with several processes, and each now decides by "
+                "its own loss. If they train one model (DistributedDataParallel), pass "
+                "process_group=torch.distributed.group.WORLD, otherwise they may wait for each other for ever; if "
+                "they train separate models, this is fine",
+                stacklevel=7,
+            )
 
     def _leave(self) -> None:
         """Back to the first phase. Nothing is handed over: a metric is fixed for one phase, and pairs grow old."""

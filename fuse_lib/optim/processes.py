@@ -85,6 +85,13 @@ class Processes:
             copies *= size if placement.is_replicate() else 1
         return copies
 
+    def unnamed(self) -> bool:
+        """Whether there are other processes, though nobody said that they train one model with this one."""
+        dist = torch.distributed
+        if not (self.alone and dist.is_available() and dist.is_initialized()):
+            return False
+        return dist.get_world_size() > 1
+
     def combine(self, inner: Tensor, values: Tensor) -> Tensor:
         """[inner added up over the shards, values averaged over the processes], 1-D tensors, by one all-reduce
         (two where the mesh and the group are different ones)."""

@@ -6,6 +6,7 @@ import itertools
 import os
 import tempfile
 import time
+import warnings
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,7 @@ def on_ranks(function, ranks, *args):
 
 def _start(rank, ranks, folder, function, args):
     torch.set_num_threads(1)
+    warnings.filterwarnings("error", message="process_group")  # a group is given, or DTensors bring their mesh
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
     torch.save(function(rank, ranks, *args), os.path.join(folder, f"{rank}.pt"))
     dist.barrier()

@@ -1,9 +1,13 @@
 """Several processes decide alike, and do what one process does on the whole batch."""
 
+import re
+import warnings
+
 import pytest
 import torch
 
 from fuse_lib import Fuse
+from fuse_lib.optim.processes import Processes
 from tests.optim import ranks
 from tests.optim.tools import closure_for, flat, net
 
@@ -89,3 +93,51 @@ def test_a_process_group_that_is_none_is_named():
     model, *_ = net()
     with pytest.raises(TypeError, match=r"process_group: got 'world'.*allowed"):
         Fuse(model.parameters(), process_group="world")
+
+
+UNNAMED = r"process_group: got None.*process_group=torch\.distributed\.group\.WORLD"
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """world(size) lets torch.distributed say that it runs with so many processes."""
+
+    def set_size(size):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: size)
+
+    return set_size
+
+
+@pytest.mark.parametrize("switchover", ["always", "step:2", "theta:0.5"])
+def test_other_processes_without_a_group_are_warned_of_once(world, switchover):
+    model, x, y = net()
+    world(2)
+    opt = Fuse(model.parameters(), switchover=switchover)
+    closure = closure_for(opt, model, x, y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(5):
+            opt.step(closure)
+        opt._entered = False  # as after a way back to the first phase
+        opt.step(closure)
+    said = [w for w in caught if re.match(UNNAMED, str(w.message))]
+    assert len(said) == 1
+    assert said[0].filename == __file__
+
+
+@pytest.mark.parametrize(("size", "switchover"), [(1, "always"), (2, "never"), (2, "step:9")])
+def test_one_process_and_the_first_phase_are_not_warned(world, size, switchover):
+    model, x, y = net()
+    world(size)
+    opt = Fuse(model.parameters(), switchover=switchover)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="process_group")
+        for _ in range(5):
+            opt.step(closure_for(opt, model, x, y))
+
+
+def test_a_group_names_the_other_processes(world):
+    world(2)
+    assert Processes([]).unnamed()
+    assert not Processes([], group=object()).unnamed()
