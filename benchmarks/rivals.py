@@ -385,7 +385,8 @@ def arrivals(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def show() -> None:
-    for where, table in read(OUT).groupby(list(ORIGIN), sort=False):
+    rows = read(OUT)
+    for where, table in rows.groupby([name for name in ORIGIN if name in rows], sort=False):
         print(*where)
         with pd.option_context("display.width", 200, "display.max_rows", None, "display.max_columns", None):
             print(summary(table).sort_values(["problem", "evals", "seconds"]))

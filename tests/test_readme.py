@@ -7,14 +7,39 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_blocks_run_one_after_another():
+def test_the_python_blocks_run_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # one writes a checkpoint
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+    exec(compile(blocks[0], "README.md", "exec"), names)
     assert names["step"] >= 100  # it went through the switch
+    exec(compile(blocks[1], "README.md", "exec"), names)
+    assert names["opt"].phase == "second_order"
+    assert names["opt"].last_step.stop_reason is None
+    exec(compile(blocks[2], "README.md", "exec"), names)
     assert str(names["opt"].switchover) == "LossBelow(target=0.1)"
+
+
+def test_the_checkpoint_of_the_minibatch_loop_goes_on_to_the_same_loss(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    first, second = re.findall(r"```python\n(.*?)```", TEXT, re.S)[:2]
+    names: dict = {}
+    exec(compile(first, "README.md", "exec"), names)
+    whole = second.replace("torch.save(", "state = torch.get_rng_state(); torch.save(")
+    assert whole != second
+    exec(compile(whole, "README.md", "exec"), names)
+    loss = names["closure"]().item()
+
+    made, loop = second.split("for step in range(170):")
+    names["saved"] = torch.load("checkpoint.pt", weights_only=True)
+    torch.manual_seed(1)  # other weights
+    load = "\n".join(f'{name}.load_state_dict(saved["{name}"])' for name in ("net", "opt", "schedule"))
+    torch_state = "torch.set_rng_state(state)\nfor step in range(101, 170):"
+    exec(compile(f"{made}\n{load}\n{torch_state}{loop}", "README.md", "exec"), names)
+    assert names["closure"]().item() == loss
 
 
 def test_the_loop_in_the_readme_reaches_a_lower_loss_than_adam_alone():
@@ -36,7 +61,7 @@ def test_links_to_files_exist():
 
 
 def test_own_rule_is_ten_lines():
-    block = re.findall(r"```python\n(.*?)```", TEXT, re.S)[1]
+    block = re.findall(r"```python\n(.*?)```", TEXT, re.S)[2]
     start = block.index("@dataclass")
     body = block[start : block.index("opt = ")].strip().splitlines()
     assert len(body) <= 10

@@ -198,7 +198,7 @@ check("10.1", ...)
 # flatters large θ.
 #
 # > **Predict.** On the full batch, which family is ahead at the long budget on the convex tasks? **(a)** a soft one: it has the best of both;
-# > **(b)** a hard one, since the blend pays twice; **(c)** Adam with cosine decay.
+# > **(b)** a hard one; **(c)** Adam with cosine decay.
 
 # %%
 runs = pd.read_csv(data.bundled("results/10_runs.csv"))
