@@ -60,6 +60,17 @@ def test_links_to_files_exist():
         assert (ROOT / target).exists(), target
 
 
+def test_addresses_are_the_projects_own():
+    """pyproject.toml names it once; here it stands in commands that people copy."""
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    repository = re.search(r'^repository = "https://github.com/([^"]+)"', pyproject, re.M).group(1)
+    branch = re.search(r'^branch = "([^"]+)"', pyproject, re.M).group(1)
+    named = re.findall(r"github\.com/([\w-]+/[\w-]+)", TEXT) + re.findall(r"/github/([\w-]+/[\w-]+)/", TEXT)
+    assert len(named) >= 3
+    assert set(named) == {repository}
+    assert f"/github/{repository}/blob/{branch}/" in TEXT
+
+
 def test_own_rule_is_ten_lines():
     block = re.findall(r"```python\n(.*?)```", TEXT, re.S)[2]
     start = block.index("@dataclass")

@@ -12,7 +12,7 @@ or from the command line, with the settings in a file,
 
 where plan.toml may be
 
-    dataset = ["mnist", "usps"]        # a list: each of these
+    dataset = ["digits", "fashion-mnist-sample"]  # a list: each of these; both are bundled
     model = "mlp"
     seed = [0, 1, 2, 3, 4]
     passes = 20                        # the budget: gradient evaluations on so many times the train rows
