@@ -538,7 +538,7 @@ plots.show(draw(x0=0.5, y0=-2.75, switch_at=10), alt="Three paths on Himmelblau'
 
 # %% tags=["nbval-check-output"]
 for name, way in ways(10).items():
-    print(f"{name} ends at the {'upper' if steps(way, 0.5, -2.75).y.iloc[-1] > 0 else 'lower'} minimum")
+    print(f"{name} ends at the upper minimum: {steps(way, 0.5, -2.75).y.iloc[-1] > 0}")
 
 # %% [markdown]
 # ## 7 · Noise
