@@ -92,6 +92,8 @@ def of_memory(table: pd.DataFrame) -> Figure:
 
 
 def of_iteration(table: pd.DataFrame) -> Figure:
+    """A run of the script is a row of each size; of several the medians are drawn."""
+    table = table.groupby(["d", "m"], as_index=False).median(numeric_only=True)
     table = table.assign(size=[f"{d:,}\nm = {m}" for d, m in zip(table.d, table.m, strict=True)])
     long = table.melt(["size"], [f"{name} ms" for name in ("torch", "full batch", "minibatch")], "who", "ms")
     long["floors"] = long.ms / long["size"].map(table.set_index("size")["floor ms"])
