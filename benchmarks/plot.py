@@ -2,8 +2,8 @@
 
     python benchmarks/plot.py [folder]
 
-Of each table the rows of its newest origin (threads, machine, processor, versions, commit) are drawn. Tables that are
-not there are left out.
+Of each table, and each problem in it, the rows of the newest origin (threads, machine, processor, versions, commit) are
+drawn. Tables that are not there are left out.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def of_iteration(table: pd.DataFrame) -> Figure:
     table = table.assign(size=[f"{d:,}\nm = {m}" for d, m in zip(table.d, table.m, strict=True)])
     long = table.melt(["size"], [f"{name} ms" for name in ("torch", "full batch", "minibatch")], "who", "ms")
     long["floors"] = long.ms / long["size"].map(table.set_index("size")["floor ms"])
-    fig, ax = plt.subplots()
+    fig, ax = plt.subplots(figsize=(10, 4))
     sns.pointplot(
         long.assign(who=long.who.str.removesuffix(" ms")), x="size", y="floors", hue="who", markers=["o", "D", "s"],
         linestyle="none", dodge=0.4, ax=ax,
@@ -117,13 +117,19 @@ FIGURES = {
 }
 
 
+def latest(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the newest origin, of each problem where there are several: they need not be run together."""
+    parts = [some for _, some in table.groupby("problem", sort=False)] if "problem" in table else [table]
+    return pd.concat([newest(some) for some in parts], ignore_index=True)
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     plots.use_style()
     for name, draw in FIGURES.items():
         table = read(RESULTS / f"{name}.csv")
         if len(table):
-            draw(newest(table)).savefig(folder / f"{name}.png")
+            draw(latest(table)).savefig(folder / f"{name}.png")
             print(folder / f"{name}.png")
 
 
