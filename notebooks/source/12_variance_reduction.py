@@ -202,8 +202,8 @@ pd.DataFrame(found, index=[short.get(r, r) for r in order]).rename_axis("cosine"
 # %% tags=["nbval-check-output"]
 errors = directions[(directions.batch == 32) & (directions.what == "gradient")].pivot_table(index="seed", columns="recipe", values="error")
 svrg = "SVRG, Hessian-vector pairs"
-logs = np.log(errors[svrg] / errors.drop(columns=svrg).mean(axis=1))
-print("squared error of SVRG's gradient over that of the plain ones, 32 rows:", plain(lab.Interval(*np.exp(lab.interval(logs)[:3]), 5), 2))
+ratio = lab.geometric_mean(errors[svrg] / errors.drop(columns=svrg).mean(axis=1))
+print("squared error of SVRG's gradient over that of the plain ones, 32 rows:", plain(ratio, 2))
 
 # %% [markdown]
 # So the answer to the literal question is **yes for the gradient**: noise can be taken off without larger batches, by correcting it. For the direction made of

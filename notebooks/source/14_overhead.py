@@ -556,8 +556,8 @@ print(f"FUSE-PV is before L-BFGS alone, on how many of three problems: {sum(ends
 def ratio_of(what, problem, above, below):
     """Geometric mean over the starts of one contestant's cost divided by another's, with its interval."""
     some = rivals[rivals.problem == problem].pivot(index="start", columns="contestant", values=what)
-    mean, low, high = np.exp(lab.interval(np.log(some[above] / some[below]))[:3])
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    found = lab.geometric_mean(some[above] / some[below])
+    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 for problem in rivals.problem.unique():
